@@ -1,0 +1,41 @@
+//! The answer of one prefix at one moment.
+
+use crate::record::Coverage;
+
+/// A moment or an end in `jiffies64`, the kernel's tick counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Jiffies(pub u64);
+
+/// What a service says to a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Refused, established connections included.
+    Denied,
+    Allowed,
+    /// Allowed because everyone is: a stray segment must also belong to something, or scans would find the port.
+    AllowedToWorld,
+    /// Nothing said, or no longer.
+    Closed,
+}
+
+/// An end that never comes.
+pub const FOREVER: u64 = u64::MAX;
+
+/// An answer that was never given.
+pub const ABSENT: u64 = 0;
+
+impl Coverage {
+    /// The answer at `now`: the deny while it lasts, after that the allow while it lasts, after that nothing.
+    #[inline(always)]
+    pub fn at(&self, now: Jiffies) -> Admission {
+        if now.0 < self.deny_until {
+            Admission::Denied
+        } else if now.0 >= self.allow_until {
+            Admission::Closed
+        } else if self.flags & Coverage::WORLD != 0 {
+            Admission::AllowedToWorld
+        } else {
+            Admission::Allowed
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The verdict on one packet. Every line that drops one is here or in the two files beside.
+//!
+//! Order: frame, what keeps the host on the network, fragments, transport hygiene, services, established flows, answers.
+
+mod icmp;
+mod transport;
+
+pub(crate) use icmp::echo_ports;
+pub(crate) use transport::outgoing as outgoing_ports;
+
+use core::hint::black_box;
+
+use crate::address::{Family, Martian, martian};
+use crate::coverage::{Admission, Jiffies};
+use crate::packet::Packet;
+use crate::parse::{self, Fragment, Ip, Link, Place};
+use crate::reason::{Action, Reason};
+use crate::record::{Scratch, ServiceKey, ServiceRow};
+use crate::tables::{FRAGMENT_SECONDS, Tables};
+use crate::wire;
+
+/// A reason, and the service whose port was addressed, if any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    pub reason: Reason,
+    pub service: Option<ServiceRow>,
+}
+
+/// When and where a packet came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    pub now: Jiffies,
+    pub ifindex: u32,
+}
+
+impl From<Reason> for Verdict {
+    #[inline(always)]
+    fn from(reason: Reason) -> Verdict {
+        Verdict {
+            reason,
+            service: None,
+        }
+    }
+}
+
+/// Judges one packet from outside. What was in `scratch` does not matter.
+#[inline(always)]
+pub fn decide<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    arrival: Arrival,
+    scratch: &mut Scratch,
+) -> Verdict {
+    let link = match parse::link(packet) {
+        Ok(link) => link,
+        Err(malformed) => return Reason::from(malformed).into(),
+    };
+    let family = match link.ether_type {
+        wire::ETHER_IPV4 => Family::V4,
+        wire::ETHER_IPV6 => Family::V6,
+        wire::ETHER_ARP => return Reason::Arp.into(),
+        _ => return link_layer(packet, tables, &link).into(),
+    };
+    if let Err(malformed) = parse::ip(packet, family, link.network, Place::Incoming, &mut scratch.ip) {
+        return Reason::from(malformed).into();
+    }
+    // From here on one path, however the packet was found; see `parse`.
+    let scratch = black_box(scratch);
+    network(packet, tables, arrival, &scratch.ip, &mut scratch.quote)
+}
+
+/// What is neither ARP nor IP passes by name only.
+#[inline(always)]
+fn link_layer<P: Packet, T: Tables>(packet: &P, tables: &T, link: &Link) -> Reason {
+    if link.ether_type <= wire::ETHER_LENGTH_MAX {
+        // IEEE 802.1D, 7.12.3: spanning tree is 802.2 with LLC 42 42 03 to one reserved address.
+        return match packet.read::<wire::Llc>(link.network as usize) {
+            Some(wire::Llc {
+                dsap: 0x42,
+                ssap: 0x42,
+                control: 0x03,
+            }) if tables.spanning_tree() && is_spanning_tree(&link.destination) => Reason::LinkLayer,
+            Some(_) | None => Reason::Llc,
+        };
+    }
+    if tables.ether_type(link.ether_type) {
+        Reason::LinkLayer
+    } else {
+        Reason::EtherType
+    }
+}
+
+#[inline(always)]
+fn is_spanning_tree(destination: &[u8; 6]) -> bool {
+    let [a, b, c, d, e, f] = *destination;
+    let [p, q, r, s, t, u] = wire::STP_DESTINATION;
+    (a ^ p) | (b ^ q) | (c ^ r) | (d ^ s) | (e ^ t) | (f ^ u) == 0
+}
+
+#[inline(always)]
+fn network<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    arrival: Arrival,
+    ip: &Ip,
+    quote: &mut Ip,
+) -> Verdict {
+    match martian(&ip.ends.remote, ip.family) {
+        None => {}
+        // `::` is how a host without an address asks whether the one it wants is taken, and how it joins groups:
+        // refusing it would keep a neighbour from hearing that our address is ours (RFC 4862, 5.4).
+        Some(Martian::Unspecified) => return icmp::unspecified(packet, ip).into(),
+        Some(martian) => return Reason::from(martian).into(),
+    }
+    if let Fragment::Later = ip.fragment {
+        // No header to judge by: it passes on what was said to the first one, never on its own bytes.
+        return match tables.fragment(ip, arrival.ifindex) {
+            Some(until) if arrival.now < until => Reason::Fragment.into(),
+            Some(_) | None => Reason::FragmentUnknown.into(),
+        };
+    }
+    let verdict = transport(packet, tables, arrival, ip, quote);
+    if ip.fragment == Fragment::First && verdict.reason.action() == Action::Pass {
+        let until = arrival
+            .now
+            .0
+            .wrapping_add(FRAGMENT_SECONDS * u64::from(tables.hz()));
+        tables.remember(ip, arrival.ifindex, Jiffies(until));
+    }
+    verdict
+}
+
+#[inline(always)]
+fn transport<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    arrival: Arrival,
+    ip: &Ip,
+    quote: &mut Ip,
+) -> Verdict {
+    match (ip.protocol, ip.family) {
+        (wire::TCP, _) => transport::tcp(packet, tables, arrival, ip),
+        (wire::UDP, _) => transport::udp(packet, tables, arrival, ip),
+        (wire::ICMP, Family::V4) | (wire::ICMPV6, Family::V6) => {
+            icmp::icmp(packet, tables, arrival, ip, quote).into()
+        }
+        (wire::IGMP, Family::V4) => Reason::GroupMembership.into(),
+        (protocol, _) => {
+            let key = ServiceKey {
+                port: 0,
+                protocol,
+                pad: 0,
+            };
+            match admission(tables, arrival.now, ip, &key) {
+                None => Reason::Protocol.into(),
+                Some((row, admission)) => Verdict {
+                    service: Some(row),
+                    reason: match admission {
+                        Admission::Denied => Reason::ServiceDenied,
+                        Admission::Allowed | Admission::AllowedToWorld => Reason::Service,
+                        Admission::Closed => Reason::ServiceClosed,
+                    },
+                },
+            }
+        }
+    }
+}
+
+/// Whether `key` is a service, and what it says to the remote end.
+#[inline(always)]
+pub(crate) fn admission<T: Tables>(
+    tables: &T,
+    now: Jiffies,
+    ip: &Ip,
+    key: &ServiceKey,
+) -> Option<(ServiceRow, Admission)> {
+    let row = tables.service(key)?;
+    let admission = match tables.coverage(row.service, ip.family, &ip.ends.remote) {
+        Some(coverage) => coverage.at(now),
+        None => Admission::Closed,
+    };
+    Some((row, admission))
+}

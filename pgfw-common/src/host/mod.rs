@@ -1,0 +1,174 @@
+//! The decision outside the kernel: the same functions over ordinary maps.
+
+pub mod frames;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::vec::Vec;
+
+use crate::address::{Address, Family};
+use crate::coverage::Jiffies;
+use crate::decide::{Arrival, Verdict, decide};
+use crate::outgoing::{Origin, outgoing};
+use crate::packet::Bytes;
+use crate::parse::Ip;
+use crate::record::{
+    Coverage, EchoBudget, FragmentKey, Note, NoteKey, Scratch, ServiceKey, ServiceRow, Settings,
+};
+use crate::tables::{Ports, Socket, Tables};
+
+/// Everything that a decision may ask, as plain data.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    pub settings: Settings,
+    pub services: BTreeMap<ServiceKey, ServiceRow>,
+    pub prefixes: Vec<Prefix>,
+    /// TCP sockets by flow (remote and local end, protocol 6).
+    pub sockets: BTreeMap<NoteKey, Socket>,
+    /// Flows whose ACK carries a SYN cookie of this host.
+    pub cookies: Vec<NoteKey>,
+    pub notes: RefCell<BTreeMap<NoteKey, Note>>,
+    pub fragments: RefCell<BTreeMap<FragmentKey, Jiffies>>,
+    pub echo: Cell<EchoBudget>,
+}
+
+/// One row of the coverage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    pub service: u16,
+    pub family: Family,
+    pub network: Address,
+    /// Its `prefix_length` says how many bits of `network` count (of the last 32 for IPv4).
+    pub coverage: Coverage,
+}
+
+impl World {
+    /// Judges a frame from outside.
+    pub fn judge(&self, frame: &[u8], arrival: Arrival) -> Verdict {
+        decide(&Bytes(frame), self, arrival, &mut Scratch::EMPTY.clone())
+    }
+
+    /// Sends a frame of a socket of this host.
+    pub fn send(&self, frame: &[u8], now: Jiffies) {
+        self.leave(frame, Origin::Local, now);
+    }
+
+    /// Forwards a frame, its addresses as they are on the wire.
+    pub fn forward(&self, frame: &[u8], now: Jiffies) {
+        if self.track() {
+            self.leave(frame, Origin::Forwarded, now);
+        }
+    }
+
+    fn leave(&self, frame: &[u8], origin: Origin, now: Jiffies) {
+        let mut ip = Ip::EMPTY;
+        let Some(packet) = outgoing(&Bytes(frame), self, origin, now, &mut ip) else {
+            return;
+        };
+        let key = NoteKey::new(&ip, packet.ports);
+        let mut notes = self.notes.borrow_mut();
+        if let Some(note) = packet.note(ip.protocol, notes.get(&key).copied(), now, self.settings.hz) {
+            notes.insert(key, note);
+        }
+    }
+}
+
+impl Tables for World {
+    fn hz(&self) -> u32 {
+        self.settings.hz
+    }
+
+    fn echo(&self) -> u8 {
+        self.settings.echo
+    }
+
+    fn dhcp_client(&self) -> bool {
+        self.settings.dhcp_client != 0
+    }
+
+    fn track(&self) -> bool {
+        self.settings.track != 0
+    }
+
+    fn spanning_tree(&self) -> bool {
+        self.settings.stp != 0
+    }
+
+    fn ether_type(&self, ether_type: u16) -> bool {
+        self.settings.ether_types.contains(&ether_type)
+    }
+
+    fn service(&self, key: &ServiceKey) -> Option<ServiceRow> {
+        self.services.get(key).copied()
+    }
+
+    fn coverage(&self, service: u16, family: Family, remote: &Address) -> Option<Coverage> {
+        self.prefixes
+            .iter()
+            .filter(|prefix| prefix.service == service && prefix.family == family && prefix.holds(remote))
+            .map(|prefix| prefix.coverage)
+            .max_by_key(|coverage| coverage.prefix_length)
+    }
+
+    fn tcp_socket(&self, ip: &Ip, ports: Ports) -> Socket {
+        self.sockets
+            .get(&NoteKey::new(ip, ports))
+            .copied()
+            .unwrap_or(Socket::Absent)
+    }
+
+    fn syn_cookie(&self, ip: &Ip, ports: Ports) -> bool {
+        self.cookies.contains(&NoteKey::new(ip, ports))
+    }
+
+    fn note(&self, ip: &Ip, ports: Ports) -> Option<Note> {
+        self.notes.borrow().get(&NoteKey::new(ip, ports)).copied()
+    }
+
+    fn fragment(&self, ip: &Ip, ifindex: u32) -> Option<Jiffies> {
+        self.fragments
+            .borrow()
+            .get(&FragmentKey::new(ip, ifindex))
+            .copied()
+    }
+
+    fn answered(&self, ip: &Ip, ports: Ports) {
+        if let Some(note) = self.notes.borrow_mut().get_mut(&NoteKey::new(ip, ports)) {
+            note.answers = note.answers.saturating_add(1);
+        }
+    }
+
+    fn remember(&self, ip: &Ip, ifindex: u32, until: Jiffies) {
+        self.fragments
+            .borrow_mut()
+            .insert(FragmentKey::new(ip, ifindex), until);
+    }
+
+    fn spend_echo(&self, now: Jiffies) -> bool {
+        match self.echo.get().spend(now, self.settings.hz) {
+            Some(after) => {
+                self.echo.set(after);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Prefix {
+    fn holds(&self, address: &Address) -> bool {
+        let skipped = match self.family {
+            Family::V4 => 96,
+            Family::V6 => 0,
+        };
+        let bits = (self.coverage.prefix_length + skipped).min(128);
+        let mask = u128::MAX.checked_shl(128 - bits).unwrap_or(0);
+        number(address) & mask == number(&self.network) & mask
+    }
+}
+
+fn number(address: &Address) -> u128 {
+    address
+        .iter()
+        .fold(0, |number, word| number << 32 | u128::from(u32::from_be(*word)))
+}

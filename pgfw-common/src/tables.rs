@@ -1,0 +1,130 @@
+//! What a decision may ask: the policy's tables, the kernel's sockets, and what this host has said before.
+
+use crate::address::{Address, Family};
+use crate::coverage::Jiffies;
+use crate::parse::Ip;
+use crate::record::{Coverage, FragmentKey, Note, NoteKey, ServiceKey, ServiceRow};
+
+/// Seconds in which an answer may come after this host spoke.
+pub const ANSWER_SECONDS: u64 = 30;
+/// The same for a flow that was answered [`STREAM_ANSWERS`] times: a conversation, not a query.
+pub const STREAM_SECONDS: u64 = 120;
+pub const STREAM_ANSWERS: u32 = 2;
+/// Seconds in which a forwarded TCP flow may be silent before it is forgotten: while it opens, and after (RFC 5382,
+/// REQ-5: no less than four minutes, and two hours and four minutes).
+pub const FORWARDED_OPENING_SECONDS: u64 = 240;
+pub const FORWARDED_SECONDS: u64 = 7_440;
+/// Seconds in which later fragments may follow a first one.
+pub const FRAGMENT_SECONDS: u64 = 2;
+
+/// The ports of one transport flow, in host order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    pub remote: u16,
+    pub local: u16,
+}
+
+/// What the kernel's socket table knows of a TCP flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Socket {
+    /// A socket of this very flow, in any state that takes segments: SYN sent or received up to TIME_WAIT.
+    Connected,
+    /// Only someone who listens there.
+    Listening,
+    Absent,
+}
+
+/// The world behind a decision.
+///
+/// The first half asks, the second writes; where a packet is only asked about, the second does nothing.
+pub trait Tables {
+    /// Ticks per second.
+    fn hz(&self) -> u32;
+
+    /// One of the `ECHO_` constants of [`crate::record`].
+    fn echo(&self) -> u8;
+
+    /// Whether DHCP servers may answer this host's client.
+    fn dhcp_client(&self) -> bool;
+
+    /// Whether answers to forwarded flows pass (`forwarded = "track"`).
+    fn track(&self) -> bool;
+
+    /// Whether spanning tree passes.
+    fn spanning_tree(&self) -> bool;
+
+    /// Whether the policy lists this EtherType (host order).
+    fn ether_type(&self, ether_type: u16) -> bool;
+
+    /// The service at a destination port (0 for protocols without ports).
+    fn service(&self, key: &ServiceKey) -> Option<ServiceRow>;
+
+    /// The longest prefix of `service` that holds the remote end.
+    fn coverage(&self, service: u16, family: Family, remote: &Address) -> Option<Coverage>;
+
+    /// The kernel's socket for a flow (`bpf_skc_lookup_tcp`).
+    fn tcp_socket(&self, ip: &Ip, ports: Ports) -> Socket;
+
+    /// Whether the segment whose headers `ip` found acknowledges a SYN cookie of this host (`bpf_tcp_check_syncookie`).
+    fn syn_cookie(&self, ip: &Ip, ports: Ports) -> bool;
+
+    /// What this host said to the remote end.
+    fn note(&self, ip: &Ip, ports: Ports) -> Option<Note>;
+
+    /// Until when later fragments of a datagram pass.
+    fn fragment(&self, ip: &Ip, ifindex: u32) -> Option<Jiffies>;
+
+    /// An answer to what [`Tables::note`] found passed.
+    fn answered(&self, ip: &Ip, ports: Ports);
+
+    /// A first fragment passed.
+    fn remember(&self, ip: &Ip, ifindex: u32, until: Jiffies);
+
+    /// Takes one echo request out of the budget, if there is one left.
+    fn spend_echo(&self, now: Jiffies) -> bool;
+}
+
+impl Note {
+    /// Whether an answer over `protocol` at `now` still belongs to it.
+    #[inline(always)]
+    pub fn is_live(&self, protocol: u8, now: Jiffies, hz: u32) -> bool {
+        let seconds = match (protocol, self.answers >= STREAM_ANSWERS) {
+            (crate::wire::TCP, false) => FORWARDED_OPENING_SECONDS,
+            (crate::wire::TCP, true) => FORWARDED_SECONDS,
+            (_, false) => ANSWER_SECONDS,
+            (_, true) => STREAM_SECONDS,
+        };
+        now.0 < self.spoke.wrapping_add(seconds * u64::from(hz))
+    }
+}
+
+impl NoteKey {
+    #[inline(always)]
+    pub fn new(ip: &Ip, ports: Ports) -> NoteKey {
+        NoteKey {
+            ends: ip.ends,
+            remote_port: ports.remote,
+            local_port: ports.local,
+            protocol: ip.protocol,
+            pad: [0; 3],
+        }
+    }
+}
+
+impl FragmentKey {
+    #[inline(always)]
+    pub fn new(ip: &Ip, ifindex: u32) -> FragmentKey {
+        FragmentKey {
+            ends: ip.ends,
+            id: ip.id,
+            ifindex,
+            // RFC 8200, 4.5: an IPv6 datagram is known by addresses and id alone, and its fragments may name
+            // different next headers.
+            protocol: match ip.family {
+                Family::V4 => ip.protocol,
+                Family::V6 => crate::wire::FRAGMENT,
+            },
+            pad: [0; 7],
+        }
+    }
+}
