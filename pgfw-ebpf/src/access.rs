@@ -1,0 +1,433 @@
+//! The only raw pointers: packet bytes, context fields, socket lookups.
+
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
+use core::ptr;
+
+use aya_ebpf::bindings::{
+    bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2, xdp_md,
+};
+use aya_ebpf::helpers::{
+    bpf_jiffies64, bpf_sk_release, bpf_skc_lookup_tcp, bpf_tcp_check_syncookie, bpf_xdp_get_buff_len,
+};
+use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::programs::{TcContext, XdpContext};
+use pgfw_common::address::Family;
+use pgfw_common::coverage::Jiffies;
+use pgfw_common::packet::{MAX_OFFSET, Packet};
+use pgfw_common::parse::Ip;
+use pgfw_common::record::EVENT_HEAD;
+use pgfw_common::tables::{Ports, Socket};
+use pgfw_common::wire::{Ipv4, Ipv6, Tcp, Wire};
+
+#[inline(always)]
+pub(crate) fn now() -> Jiffies {
+    // SAFETY: takes nothing, changes nothing.
+    Jiffies(unsafe { bpf_jiffies64() })
+}
+
+#[inline(always)]
+pub(crate) fn ifindex(ctx: &XdpContext) -> u32 {
+    // SAFETY: the kernel hands every XDP program a valid context.
+    unsafe { (*ctx.ctx).ingress_ifindex }
+}
+
+/// Whether a socket of this host sent the packet; forwarded ones have none.
+#[inline(always)]
+pub(crate) fn is_local(ctx: &TcContext) -> bool {
+    // SAFETY: the kernel hands every classifier a valid context; the pointer is only compared.
+    let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
+    !sk.is_null()
+}
+
+/// A packet between `data` and `data_end`, the form that the verifier can follow.
+pub(crate) struct Frame<W> {
+    data: usize,
+    end: usize,
+    whole: W,
+}
+
+/// The packet's length with all its fragments, which `data_end` does not show.
+pub(crate) trait Whole {
+    fn length(&self) -> usize;
+}
+
+pub(crate) struct XdpWhole<'a>(&'a XdpContext);
+
+impl Whole for XdpWhole<'_> {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        // SAFETY: a valid context; the programs are multi-buffer programs, so the kernel has the helper.
+        unsafe { bpf_xdp_get_buff_len(self.0.ctx) as usize }
+    }
+}
+
+pub(crate) struct SkbWhole<'a>(&'a TcContext);
+
+impl Whole for SkbWhole<'_> {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.0.len() as usize
+    }
+}
+
+impl<'a> Frame<XdpWhole<'a>> {
+    #[inline(always)]
+    pub(crate) fn xdp(ctx: &'a XdpContext) -> Self {
+        Frame {
+            data: ctx.data(),
+            end: ctx.data_end(),
+            whole: XdpWhole(ctx),
+        }
+    }
+}
+
+impl<'a> Frame<SkbWhole<'a>> {
+    #[inline(always)]
+    pub(crate) fn classifier(ctx: &'a TcContext) -> Self {
+        Frame {
+            data: ctx.data(),
+            end: ctx.data_end(),
+            whole: SkbWhole(ctx),
+        }
+    }
+}
+
+impl<W: Whole> Packet for Frame<W> {
+    #[inline(always)]
+    fn read<T: Wire>(&self, offset: usize) -> Option<T> {
+        let pointer: *const T = at(self.data, self.end, offset)?;
+        // SAFETY: `at` has shown that a whole T lies before `end`; T is made of bytes.
+        Some(unsafe { copy(pointer) })
+    }
+
+    #[inline(always)]
+    fn holds(&self, length: usize) -> bool {
+        length <= self.end - self.data || length <= self.whole.length()
+    }
+}
+
+/// A pointer to a whole `T` at `offset`. The verifier wants exactly this shape: a bounded offset added to `data`, the
+/// sum compared with `data_end`.
+#[inline(always)]
+fn at<T>(data: usize, end: usize, offset: usize) -> Option<*const T> {
+    if offset > MAX_OFFSET {
+        return None;
+    }
+    let start = data + offset;
+    if start + size_of::<T>() > end {
+        return None;
+    }
+    Some(start as *const T)
+}
+
+/// Copies a header out of a packet, four bytes at a time.
+///
+/// To Rust a header is bytes, and LLVM's BPF back end reads unaligned memory byte by byte, which would triple the
+/// program. The instruction itself takes any alignment where the kernel does (CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS:
+/// x86-64, arm64); packets are at most two bytes off.
+///
+/// # Safety
+/// `pointer` points to a whole `T` within a packet.
+#[inline(always)]
+unsafe fn copy<T: Wire>(pointer: *const T) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    let to = value.as_mut_ptr().cast::<u8>();
+    let from = pointer.cast::<u8>();
+    let size = size_of::<T>();
+    let mut at = 0;
+    // SAFETY: `at` plus what is copied stays within `size`, which is that of both; when all is copied the value is whole.
+    unsafe {
+        while at + 4 <= size {
+            to.add(at)
+                .cast::<[u8; 4]>()
+                .write(load32(from.add(at)).to_ne_bytes());
+            at += 4;
+        }
+        if at + 2 <= size {
+            to.add(at)
+                .cast::<[u8; 2]>()
+                .write(load16(from.add(at)).to_ne_bytes());
+            at += 2;
+        }
+        if at < size {
+            to.add(at).write(from.add(at).read());
+        }
+        value.assume_init()
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+unsafe fn load32(from: *const u8) -> u32 {
+    let value: u64;
+    // SAFETY: the caller's pointer has four bytes behind it.
+    unsafe {
+        core::arch::asm!(
+            "{value} = *(u32 *)({from} + 0)",
+            value = lateout(reg) value,
+            from = in(reg) from,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    value as u32
+}
+
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+unsafe fn load16(from: *const u8) -> u16 {
+    let value: u64;
+    // SAFETY: the caller's pointer has two bytes behind it.
+    unsafe {
+        core::arch::asm!(
+            "{value} = *(u16 *)({from} + 0)",
+            value = lateout(reg) value,
+            from = in(reg) from,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    value as u16
+}
+
+#[cfg(not(target_arch = "bpf"))]
+unsafe fn load32(from: *const u8) -> u32 {
+    // SAFETY: the caller's pointer has four bytes behind it.
+    unsafe { from.cast::<u32>().read_unaligned() }
+}
+
+#[cfg(not(target_arch = "bpf"))]
+unsafe fn load16(from: *const u8) -> u16 {
+    // SAFETY: the caller's pointer has two bytes behind it.
+    unsafe { from.cast::<u16>().read_unaligned() }
+}
+
+/// A trie's key as aya has it, but aligned, so that it is put together in words.
+#[repr(C)]
+pub(crate) struct TrieKey<T> {
+    pub(crate) prefix_length: u32,
+    pub(crate) data: T,
+}
+
+impl<T> TrieKey<T> {
+    #[inline(always)]
+    pub(crate) fn as_aya(&self) -> &Key<T> {
+        const { assert!(align_of::<T>() == 4 && size_of::<TrieKey<T>>() == size_of::<Key<T>>()) };
+        // SAFETY: the same fields in the same order, without padding as asserted; `Key` is packed, so any alignment will do.
+        unsafe { &*ptr::from_ref(self).cast() }
+    }
+}
+
+/// What a decision asks the socket table, where there is one to ask.
+pub(crate) trait Sockets {
+    fn tcp(&self, ip: &Ip, ports: Ports) -> Socket;
+    fn syn_cookie(&self, ip: &Ip, ports: Ports) -> bool;
+}
+
+/// A classifier's: never asked.
+pub(crate) struct NoSockets;
+
+impl Sockets for NoSockets {
+    #[inline(always)]
+    fn tcp(&self, _ip: &Ip, _ports: Ports) -> Socket {
+        Socket::Absent
+    }
+    #[inline(always)]
+    fn syn_cookie(&self, _ip: &Ip, _ports: Ports) -> bool {
+        false
+    }
+}
+
+/// The socket table of the namespace in which the interface is.
+pub(crate) struct XdpSockets<'a> {
+    ctx: *mut xdp_md,
+    lifetime: PhantomData<&'a XdpContext>,
+}
+
+impl<'a> XdpSockets<'a> {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &'a XdpContext) -> Self {
+        XdpSockets {
+            ctx: ctx.ctx,
+            lifetime: PhantomData,
+        }
+    }
+}
+
+/// BPF_F_CURRENT_NETNS.
+const CURRENT_NETNS: u64 = u64::MAX;
+
+// include/net/tcp_states.h
+const TCP_CLOSE: u32 = 7;
+const TCP_LISTEN: u32 = 10;
+
+impl Sockets for XdpSockets<'_> {
+    #[inline(always)]
+    fn tcp(&self, ip: &Ip, ports: Ports) -> Socket {
+        match tcp_state(self.ctx, ip, ports) {
+            NO_SOCKET | TCP_CLOSE => Socket::Absent,
+            TCP_LISTEN => Socket::Listening,
+            _ => Socket::Connected,
+        }
+    }
+
+    #[inline(always)]
+    fn syn_cookie(&self, ip: &Ip, ports: Ports) -> bool {
+        is_syn_cookie(self.ctx, ip, ports) != 0
+    }
+}
+
+const NO_SOCKET: u32 = 0;
+
+/// The state of the flow's socket, or [`NO_SOCKET`].
+#[inline(never)]
+fn tcp_state(ctx: *mut xdp_md, ip: &Ip, ports: Ports) -> u32 {
+    with_socket(ctx, ip, ports, NO_SOCKET, |sk| {
+        // SAFETY: not null, and held until after this.
+        unsafe { (*sk).state }
+    })
+}
+
+#[inline(never)]
+fn is_syn_cookie(ctx: *mut xdp_md, ip: &Ip, ports: Ports) -> u32 {
+    // SAFETY: a valid context.
+    let (data, end) = unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) };
+    let Some(tcp) = at::<Tcp>(data, end, ip.transport as usize) else {
+        return 0;
+    };
+    // The helper wants the fixed header's length only; it reads addresses and version.
+    let (network, length) = match ip.family {
+        Family::V4 => match at::<Ipv4>(data, end, ip.network as usize) {
+            Some(header) => (header.cast::<u8>(), size_of::<Ipv4>()),
+            None => return 0,
+        },
+        Family::V6 => match at::<Ipv6>(data, end, ip.network as usize) {
+            Some(header) => (header.cast::<u8>(), size_of::<Ipv6>()),
+            None => return 0,
+        },
+    };
+    with_socket(ctx, ip, ports, 0, |sk| {
+        // SAFETY: the socket is held; both headers lie within the packet, as `at` has shown.
+        let answer = unsafe {
+            bpf_tcp_check_syncookie(
+                sk.cast(),
+                network.cast_mut().cast(),
+                length as u32,
+                tcp.cast_mut().cast(),
+                size_of::<Tcp>() as u32,
+            )
+        };
+        u32::from(answer == 0)
+    })
+}
+
+/// Calls `look` with the flow's socket, if there is one, and lets go of it.
+#[inline(always)]
+fn with_socket(
+    ctx: *mut xdp_md,
+    ip: &Ip,
+    ports: Ports,
+    absent: u32,
+    look: impl FnOnce(*mut bpf_sock) -> u32,
+) -> u32 {
+    let mut tuple = MaybeUninit::<bpf_sock_tuple>::uninit();
+    let size = fill(&mut tuple, ip, ports);
+    // SAFETY: `tuple` points to `size` initialised bytes; the context is valid.
+    let sk = unsafe { bpf_skc_lookup_tcp(ctx.cast(), tuple.as_mut_ptr(), size, CURRENT_NETNS, 0) };
+    if sk.is_null() {
+        return absent;
+    }
+    let found = look(sk);
+    // SAFETY: the lookup returned it with a reference, which ends here.
+    unsafe { bpf_sk_release(sk.cast()) };
+    found
+}
+
+/// The flow as the helper wants it: in network order, as the packet has it. Returns how many bytes of it count.
+#[inline(always)]
+fn fill(tuple: &mut MaybeUninit<bpf_sock_tuple>, ip: &Ip, ports: Ports) -> u32 {
+    let pointer = tuple.as_mut_ptr();
+    let (sport, dport) = (ports.remote.to_be(), ports.local.to_be());
+    let size = match ip.family {
+        Family::V4 => {
+            let ends = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
+                saddr: ip.ends.remote[3],
+                daddr: ip.ends.local[3],
+                sport,
+                dport,
+            };
+            // SAFETY: the IPv4 form is the union's shorter one.
+            unsafe { ptr::write(pointer.cast(), ends) };
+            size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>()
+        }
+        Family::V6 => {
+            let ends = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+                saddr: ip.ends.remote,
+                daddr: ip.ends.local,
+                sport,
+                dport,
+            };
+            // SAFETY: the IPv6 form is the whole union.
+            unsafe { ptr::write(pointer.cast(), ends) };
+            size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2>()
+        }
+    };
+    size as u32
+}
+
+/// The frame's length, and how many of its first bytes went to `head`.
+#[inline(always)]
+pub(crate) fn copy_head(ctx: *mut xdp_md, head: *mut [u8; EVENT_HEAD]) -> (u32, u16) {
+    // SAFETY: a valid context; the programs are multi-buffer programs, so the kernel has the helper.
+    let (data, end, length) = unsafe {
+        (
+            (*ctx).data as usize,
+            (*ctx).data_end as usize,
+            bpf_xdp_get_buff_len(ctx) as u32,
+        )
+    };
+    let to = head.cast::<u8>();
+    let mut copied = 0;
+    // Eight bytes at a time, then what is left one by one: the verifier follows each round.
+    while copied + 8 <= EVENT_HEAD
+        && let Some(from) = at::<[u8; 8]>(data, end, copied)
+    {
+        // SAFETY: eight bytes from `copied` on lie within the packet, as `at` has shown, and within `head`.
+        unsafe {
+            let words = from.cast::<u8>();
+            let (low, high) = (load32(words), load32(words.add(4)));
+            to.add(copied).cast::<u32>().write(low);
+            to.add(copied + 4).cast::<u32>().write(high);
+        }
+        copied += 8;
+    }
+    // No frame is that short (ETH_HLEN); said here, since the verifier learns nothing from comparing `data` itself.
+    if copied == 0 {
+        return (length, 0);
+    }
+    let mut left = 0;
+    while left < 7
+        && copied < EVENT_HEAD
+        && let Some(from) = at::<u8>(data, end, copied)
+    {
+        // SAFETY: as above, for one byte.
+        unsafe { to.add(copied).write(from.read()) };
+        copied += 1;
+        left += 1;
+    }
+    (length, copied as u16)
+}
+
+/// Writes `jiffies64` over the first eight bytes of the packet, if it has that many.
+#[inline(always)]
+pub(crate) fn write_jiffies(ctx: &XdpContext) -> bool {
+    match at::<[u8; 8]>(ctx.data(), ctx.data_end(), 0) {
+        Some(start) => {
+            let ticks = now().0.to_ne_bytes();
+            // SAFETY: `at` has shown that eight bytes lie within the packet, which XDP programs may write.
+            unsafe { start.cast_mut().write_unaligned(ticks) };
+            true
+        }
+        None => false,
+    }
+}
