@@ -1,0 +1,208 @@
+//! What goes over the socket. Times are RFC 3339 on the wall clock or seconds; addresses and networks are text.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{Answer, Origin};
+
+/// `POST /v1/entries`: open or close a network.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddEntry {
+    pub answer: Answer,
+    pub net: IpNet,
+    /// `None`: every PostgreSQL cluster for an allow, every service for a deny.
+    #[serde(default)]
+    pub service: Option<String>,
+    /// Seconds on the boot clock; `None`: until it is removed.
+    #[serde(default)]
+    pub seconds: Option<u64>,
+    #[serde(default)]
+    pub comment: Option<String>,
+    /// Override the lockout guard.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// `POST /v1/entries/remove`: take back what `allow` or `deny` recorded.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveEntry {
+    pub net: IpNet,
+    #[serde(default)]
+    pub service: Option<String>,
+    /// End established connections too.
+    #[serde(default)]
+    pub cut: bool,
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// What a change did.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Changed {
+    /// One line for each thing a person should know: what counts now, what still holds it open or closed.
+    pub lines: Vec<String>,
+    /// Connections that were ended.
+    pub cut: usize,
+}
+
+/// `POST /v1/reload`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Seconds until the change undoes itself unless confirmed; `None`: at once and for good.
+    #[serde(default)]
+    pub confirm: Option<u64>,
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// The answer to a reload.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The generation now confirmed or pending; `None` for a dry run or where nothing differs.
+    pub generation: Option<u64>,
+    /// Until when it must be confirmed.
+    pub deadline: Option<String>,
+    /// Difference in effective access, one line each: `+ main 10.0.0.0/8`, `- …`.
+    pub difference: Vec<String>,
+    /// What could not be done: interfaces that carry no policy, and why.
+    pub complaints: Vec<String>,
+}
+
+/// `POST /v1/check`: what the loaded program would do with a packet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// The whole frame, from the Ethernet header on, as hex.
+    pub frame: String,
+}
+
+/// The program's answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Checked {
+    /// `pass` or `drop`.
+    pub verdict: Verdict,
+    /// The reason's one spelling.
+    pub reason: String,
+    /// What the reason means.
+    pub meaning: String,
+    pub service: Option<String>,
+    /// What opens or closes the source there, most specific first.
+    pub because: Vec<Because>,
+    /// Which generation was asked.
+    pub generation: u64,
+}
+
+/// Pass or drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Pass,
+    Drop,
+}
+
+/// One opening that covers an address.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Because {
+    pub net: IpNet,
+    pub service: String,
+    pub answer: Answer,
+    pub origin: Origin,
+    /// RFC 3339; `None`: no end.
+    pub until: Option<String>,
+    pub comment: Option<String>,
+}
+
+/// `GET /v1/list`: every network that something opens or closes, and what.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct List {
+    pub networks: Vec<Network>,
+}
+
+/// One network at one service.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Network {
+    pub service: String,
+    pub net: IpNet,
+    /// What counts there now.
+    pub answer: Answer,
+    pub because: Vec<Because>,
+}
+
+/// `GET /v1/status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// The first line: whether this host is protected, and how.
+    pub summary: String,
+    pub state: State,
+    pub daemon: Option<DaemonState>,
+    pub generation: Option<u64>,
+    pub pending: Option<Pending>,
+    pub interfaces: Vec<Interface>,
+    pub services: Vec<ServiceState>,
+    /// What a person should look at, each with what to do.
+    pub attention: Vec<String>,
+    pub networks_open: usize,
+    pub compiler: String,
+}
+
+/// Protected or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// A confirmed policy drops what it should.
+    Enforcing,
+    /// Enforced, and some interface that matches carries no policy.
+    Partly,
+    /// On trial: undone at a deadline unless confirmed.
+    Probation,
+    /// Everything is decided and counted, nothing dropped.
+    Audit,
+    /// Attached, and everything passes.
+    Open,
+    /// Nothing is attached.
+    Off,
+}
+
+/// The daemon that answered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DaemonState {
+    pub pid: u32,
+    pub version: String,
+}
+
+/// A change waiting for `pgfw confirm`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Pending {
+    pub generation: u64,
+    /// Seconds left.
+    pub seconds: u64,
+}
+
+/// An interface with a policy, or one that should have one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Interface {
+    pub name: String,
+    pub index: u32,
+    /// `native`, `generic`, or why there is none.
+    pub mode: String,
+    pub covered: bool,
+    pub passed: u64,
+    pub dropped: u64,
+    /// Packets by reason.
+    pub reasons: BTreeMap<String, u64>,
+}
+
+/// Counters of one service.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ServiceState {
+    pub name: String,
+    pub passed: u64,
+    pub dropped: u64,
+}

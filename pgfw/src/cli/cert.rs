@@ -1,0 +1,301 @@
+//! `pgfw cert server | issue | revoke | list`: certificates of the server and of identities.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Subcommand, ValueEnum};
+
+use super::{Context, output};
+use crate::api::Changed;
+use crate::clock::{Now, WallTime};
+use crate::failure::{Code, Failure};
+use crate::ledger::types::{Certificate, RevocationReason};
+use crate::ops::{Engine, IssueRequest, IssuedCertificate, Revoke, Revoked, requester};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Cert {
+    /// Issue the server's certificate for every name and address of server_names.
+    Server {
+        /// Only this `[[postgres]]` section; default: every one.
+        #[arg(value_name = "NAME")]
+        cluster: Option<String>,
+    },
+    /// Issue an identity's certificate; its networks are open at once.
+    Issue {
+        /// An identity of pgfw.toml.
+        name: String,
+        /// How long it lasts; default: the identity's ttl, else pki.client_ttl.
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        ttl: Option<Duration>,
+        /// A certificate signing request (PEM); the key stays where it is.
+        #[arg(long, value_name = "FILE")]
+        csr: Option<PathBuf>,
+        /// Also write a folder that is ready for the client.
+        #[arg(long, value_name = "DIR")]
+        bundle: Option<PathBuf>,
+        /// Needed for `postgres` and the like.
+        #[arg(long)]
+        superuser: bool,
+        /// Why, for the ledger.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Revoke: the CRL, the packet filter and live sessions hear of it at once.
+    Revoke {
+        /// An identity's name (all of its certificates) or one serial.
+        #[arg(value_name = "NAME|SERIAL")]
+        target: String,
+        #[arg(long, value_enum, default_value = "unspecified")]
+        reason: Reason,
+    },
+    /// Every certificate, with what has become of it.
+    List,
+}
+
+/// CRLReason (RFC 5280, section 5.3.1).
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Reason {
+    Unspecified,
+    KeyCompromise,
+    AffiliationChanged,
+    Superseded,
+    CessationOfOperation,
+    PrivilegeWithdrawn,
+}
+
+impl From<Reason> for RevocationReason {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::Unspecified => RevocationReason::Unspecified,
+            Reason::KeyCompromise => RevocationReason::KeyCompromise,
+            Reason::AffiliationChanged => RevocationReason::AffiliationChanged,
+            Reason::Superseded => RevocationReason::Superseded,
+            Reason::CessationOfOperation => RevocationReason::CessationOfOperation,
+            Reason::PrivilegeWithdrawn => RevocationReason::PrivilegeWithdrawn,
+        }
+    }
+}
+
+impl Cert {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        context.require_root("cert")?;
+        let who = requester(nix::unistd::getuid().as_raw());
+        match self {
+            Cert::Server { cluster } => server(context, cluster.as_deref(), &who),
+            Cert::Issue {
+                name,
+                ttl,
+                csr,
+                bundle,
+                superuser,
+                reason,
+            } => {
+                let csr = csr.map(|file| read(&file)).transpose()?;
+                let request = IssueRequest {
+                    name,
+                    ttl,
+                    csr,
+                    superuser,
+                    reason,
+                    bundle,
+                };
+                issue(context, &request, &who)
+            }
+            Cert::Revoke { target, reason } => revoke(
+                context,
+                &Revoke {
+                    target,
+                    reason: reason.into(),
+                },
+                &who,
+            ),
+            Cert::List => list(context),
+        }
+    }
+}
+
+fn server(context: &Context, cluster: Option<&str>, who: &str) -> Result<ExitCode, Failure> {
+    let issued = Engine::open(&context.paths)?.issue_server(cluster, who)?;
+    if context.json {
+        output::json(&issued);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for one in &issued {
+        let certificate = &one.certificate;
+        println!(
+            "Issued {} until {}.",
+            certificate.subject_dn,
+            certificate.not_after.rfc3339()
+        );
+        println!("  serial       {}", certificate.serial);
+        println!("  certificate  {}", one.certificate_file.display());
+    }
+    println!("Have the server use it with: pgfw pg apply");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Issues, then opens, then writes the folder: what fails late does not hide what was done.
+fn issue(context: &Context, request: &IssueRequest, who: &str) -> Result<ExitCode, Failure> {
+    let mut engine = Engine::open(&context.paths)?;
+    let mut done = engine.issue_client(request, who)?;
+    let opened = match context.client().post::<Changed>("/v1/refresh", &()) {
+        Err(failure) if failure.code == Code::Unreachable => engine.refreshed(),
+        answered => answered,
+    };
+    let bundled = match &request.bundle {
+        Some(folder) => engine
+            .bundle(&done.issued, folder)
+            .map(|bundle| done.bundle = Some(bundle)),
+        None => Ok(()),
+    };
+    print_issued(context, &done);
+    let serial = &done.issued.certificate.serial;
+    opened.map_err(|f| {
+        late(
+            f,
+            &format!("certificate {serial} is issued, and its networks are not open"),
+        )
+    })?;
+    bundled.map_err(|f| {
+        late(
+            f,
+            &format!("certificate {serial} is issued, and its bundle is not written"),
+        )
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn late(failure: Failure, what: &str) -> Failure {
+    Failure::new(
+        failure.code,
+        format!("{what}: {}", failure.message),
+        failure.remedy,
+    )
+}
+
+fn print_issued(context: &Context, done: &IssuedCertificate) {
+    if context.json {
+        output::json(done);
+        return;
+    }
+    let IssuedCertificate {
+        issued,
+        bundle,
+        networks,
+    } = done;
+    let certificate = &issued.certificate;
+    println!(
+        "Issued {} until {}.",
+        certificate.subject_dn,
+        certificate.not_after.rfc3339()
+    );
+    if issued.shortened {
+        println!("  (shorter than asked for: not longer than its authority)");
+    }
+    println!("  serial       {}", certificate.serial);
+    println!("  certificate  {}", issued.certificate_file.display());
+    if let Some(key) = &issued.key_file {
+        println!("  key          {}", key.display());
+    }
+    if networks.is_empty() {
+        println!("  networks     none of its own: it may log in from wherever the filter admits");
+    } else {
+        let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+        println!("  networks     {} (open while it is valid)", networks.join(", "));
+    }
+    if let Some(bundle) = bundle {
+        println!("  bundle       {}", bundle.folder.display());
+        println!("Connect with:  {}", bundle.command);
+    }
+}
+
+/// Through the daemon, which tries again what cannot be done now; without one, root does it itself.
+fn revoke(context: &Context, request: &Revoke, who: &str) -> Result<ExitCode, Failure> {
+    let (revoked, daemon): (Revoked, bool) = match context.client().post("/v1/revoke", request) {
+        Err(failure) if failure.code == Code::Unreachable => {
+            (Engine::open(&context.paths)?.revoke(request, who)?, false)
+        }
+        answered => (answered?, true),
+    };
+    let Revoked {
+        certificates,
+        layers,
+        notes,
+        unfinished,
+        recorded,
+    } = &revoked;
+    if context.json {
+        output::json(&revoked);
+    } else {
+        for (serial, name) in certificates {
+            match name.as_str() {
+                "" => println!("Revoked serial {serial}, which the ledger does not know."),
+                name => println!("Revoked {name}, serial {serial}."),
+            }
+        }
+        for layer in layers {
+            println!("  {:12} {} ({} ms)", layer.name, layer.what, layer.milliseconds);
+        }
+        for line in notes.iter().chain(unfinished) {
+            println!("! {line}");
+        }
+    }
+    if unfinished.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Failure::refused(
+        format!("{} could not be reached by all of the revocation", request.target),
+        match (daemon, recorded) {
+            (true, _) => "The daemon tries again until it is done; `pgfw status` shows what waits.",
+            (false, true) => {
+                "Start the daemon, which tries again until it is done, or run this again: it changes nothing twice."
+            }
+            (false, false) => {
+                "Free space and run this again before anything is restarted: what is closed now could not be written down."
+            }
+        },
+    ))
+}
+
+fn list(context: &Context) -> Result<ExitCode, Failure> {
+    let certificates = Engine::look(&context.paths)?.ledger().certificates()?;
+    if context.json {
+        output::json(&certificates);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let now = Now::read().wall();
+    let rows = certificates.iter().map(|c| {
+        vec![
+            c.name.clone(),
+            c.authority.to_string(),
+            state(c, now),
+            c.not_after.rfc3339(),
+            c.serial.clone(),
+            c.requester.clone(),
+        ]
+    });
+    output::table(
+        &["name", "kind", "state", "valid until", "serial", "issued by"],
+        rows,
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn state(certificate: &Certificate, now: WallTime) -> String {
+    match certificate.revoked {
+        Some(at) => format!("revoked {}", at.rfc3339()),
+        None if certificate.valid_at(now) => "valid".into(),
+        None if now < certificate.not_before => "not yet valid".into(),
+        None => "expired".into(),
+    }
+}
+
+fn read(file: &std::path::Path) -> Result<String, Failure> {
+    std::fs::read_to_string(file).map_err(|source| {
+        Failure::invalid(
+            format!("{} cannot be read: {source}", file.display()),
+            "Name a file with a certificate signing request in PEM.",
+        )
+    })
+}

@@ -1,0 +1,83 @@
+//! How things look: lines for people, tables, JSON, and failures on standard error.
+
+use std::io::IsTerminal;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Serialize;
+
+use crate::api::Flow;
+use crate::failure::Failure;
+
+/// Prints JSON, pretty on a terminal.
+pub(super) fn json(value: &impl Serialize) {
+    let text = if std::io::stdout().is_terminal() {
+        serde_json::to_string_pretty(value)
+    } else {
+        serde_json::to_string(value)
+    };
+    println!("{}", text.expect("messages of this crate are JSON"));
+}
+
+/// Says what went wrong and what to do about it.
+pub(super) fn failure(failure: &Failure, as_json: bool) {
+    if as_json {
+        eprintln!("{}", serde_json::to_string(failure).expect("a failure is JSON"));
+        return;
+    }
+    let message = sentence(&failure.message);
+    eprintln!("pgfw: {message}");
+    eprintln!("      {}", failure.remedy);
+}
+
+/// A table without borders: what people pipe into grep.
+pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(head.iter().map(|h| h.to_uppercase()));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    for row in rows {
+        table.add_row(row);
+    }
+    for line in table.lines() {
+        println!("{}", line.trim_end());
+    }
+}
+
+/// Who sends what to whom: `tcp 198.51.100.7:40000 > 192.0.2.1:5432`.
+pub(super) fn flow(flow: &Flow) -> String {
+    let Flow {
+        protocol,
+        source,
+        source_port,
+        destination,
+        destination_port,
+    } = flow;
+    let end = |address: &Option<IpAddr>, port: &Option<u16>| match (address, port) {
+        (Some(address), Some(port)) => Some(SocketAddr::new(*address, *port).to_string()),
+        (Some(address), None) => Some(address.to_string()),
+        (None, _) => None,
+    };
+    let protocol = protocol.as_deref().unwrap_or("unreadable");
+    match (end(source, source_port), end(destination, destination_port)) {
+        (Some(source), Some(destination)) => format!("{protocol} {source} > {destination}"),
+        (Some(_) | None, _) => protocol.to_owned(),
+    }
+}
+
+/// Sixteen bytes a line, with their offset: what text2pcap reads.
+pub(super) fn hex(digits: &str) {
+    for (n, line) in digits.as_bytes().chunks(32).enumerate() {
+        let bytes: Vec<_> = line.chunks(2).map(String::from_utf8_lossy).collect();
+        println!("    {:04x}  {}", n * 16, bytes.join(" "));
+    }
+}
+
+fn sentence(text: &str) -> String {
+    if text.ends_with(['.', '!', '?']) {
+        text.to_owned()
+    } else {
+        format!("{text}.")
+    }
+}

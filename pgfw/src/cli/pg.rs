@@ -1,0 +1,205 @@
+//! `pgfw pg apply`, `pg release`: writes PostgreSQL's files and proves that the server goes by them; gives them back.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{Context, output};
+use crate::failure::Failure;
+use crate::ops::{self, Engine};
+use crate::postgres::{Applied, Given, Leave, Released, Step};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Pg {
+    /// Write pg_hba.conf, pg_ident.conf and the TLS settings, reload, and prove on the server that they count.
+    Apply {
+        /// Only this `[[postgres]]` section; default: every one that pgfw manages.
+        #[arg(value_name = "NAME")]
+        cluster: Option<String>,
+        /// Go on over files that somebody edited by hand; the edited ones are kept beside.
+        #[arg(long)]
+        replace_edits: bool,
+    },
+    /// Give PostgreSQL's files back as they were before pgfw, so that nothing leads to pgfw's folders any more.
+    Release {
+        /// Only this `[[postgres]]` section; default: every one.
+        #[arg(value_name = "NAME")]
+        cluster: Option<String>,
+        /// Leave what pgfw wrote last, as the server's own files, so that logins go on.
+        #[arg(long)]
+        keep: bool,
+    },
+}
+
+impl Pg {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        match self {
+            Pg::Apply {
+                cluster,
+                replace_edits,
+            } => {
+                context.require_root("pg apply")?;
+                let names = ops::clusters_to_apply(&context.paths, cluster.as_deref())?;
+                let mut engine = Engine::open(&context.paths)?;
+                each(
+                    context,
+                    &names,
+                    |name| engine.pg_apply(name, replace_edits),
+                    print,
+                )
+            }
+            Pg::Release { cluster, keep } => {
+                context.require_root("pg release")?;
+                let names = ops::clusters_to_release(&context.paths, cluster.as_deref())?;
+                let leave = if keep { Leave::Written } else { Leave::Former };
+                let release = |name: &str| ops::pg_release(&context.paths, name, leave);
+                each(context, &names, release, print_released)
+            }
+        }
+    }
+}
+
+/// One cluster after the other: what fails at one does not keep the others, and what was done is said.
+fn each<T: Serialize>(
+    context: &Context,
+    names: &[String],
+    mut work: impl FnMut(&str) -> Result<T, Failure>,
+    print: impl Fn(&T),
+) -> Result<ExitCode, Failure> {
+    let mut done = Vec::new();
+    let mut failures = Vec::new();
+    for name in names {
+        match work(name) {
+            Ok(one) => {
+                if !context.json {
+                    print(&one);
+                }
+                done.push(one);
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    if context.json && (failures.is_empty() || !done.is_empty()) {
+        output::json(&done);
+    }
+    let last = failures.pop();
+    for failure in &failures {
+        output::failure(failure, context.json);
+    }
+    last.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+fn print(applied: &Applied) {
+    let Applied {
+        cluster,
+        generation,
+        unchanged,
+        steps,
+        pending_restart,
+        overridden,
+        missing_roles,
+    } = applied;
+    if *unchanged {
+        println!("{cluster}: nothing to change; generation {generation} is in place.");
+    }
+    for step in steps {
+        println!("{cluster}: {}", said(step));
+    }
+    if !pending_restart.is_empty() {
+        println!(
+            "{cluster}: ! from its next restart on: {}",
+            pending_restart.join(", ")
+        );
+    }
+    for other in overridden {
+        println!(
+            "{cluster}: ! {} does not count: {} has the last word.",
+            other.name, other.by
+        );
+    }
+    if !missing_roles.is_empty() {
+        println!(
+            "{cluster}: ! roles that do not exist yet: {}",
+            missing_roles.join(", ")
+        );
+    }
+}
+
+fn said(step: &Step) -> String {
+    match step {
+        Step::Written { directory } => format!("written to {}", directory.display()),
+        Step::Switched => "switched to it".into(),
+        Step::Reloaded { pid } => format!("the server (pid {pid}) was told to reload"),
+        Step::RulesProven { marker } => format!("proven: the server goes by these rules ({marker})"),
+        Step::TlsProven { serial } => format!("proven: the server serves certificate {serial}"),
+        Step::NoTcp => "the server listens on no TCP address; its certificate cannot be looked at".into(),
+        Step::AtNextStart => "the server is down: this counts at its next start".into(),
+        Step::RenderedOnly => "rendered only (manage = \"render\"); nothing of the server was touched".into(),
+    }
+}
+
+fn print_released(released: &Released) {
+    let Released {
+        cluster,
+        unchanged,
+        steps,
+        pending_restart,
+        left,
+        complaints,
+        crls_lapse,
+    } = released;
+    if *unchanged {
+        println!("{cluster}: nothing to give back; none of its files is pgfw's.");
+    }
+    for step in steps {
+        println!("{cluster}: {}", given(step));
+    }
+    for path in left {
+        println!(
+            "{cluster}: ! {} was changed by somebody else and is as it was found",
+            path.display()
+        );
+    }
+    if !pending_restart.is_empty() {
+        println!(
+            "{cluster}: ! from its next restart on: {}",
+            pending_restart.join(", ")
+        );
+    }
+    for complaint in complaints {
+        println!("{cluster}: ! the server finds fault with {complaint}");
+    }
+    if let Some(at) = crls_lapse {
+        println!(
+            "{cluster}: ! what is revoked from now on counts no more here, and at {at} the CRLs lapse: then no \
+             certificate is accepted"
+        );
+    }
+    if !unchanged {
+        println!(
+            "{cluster}: `pgfw pg apply` takes it over again; manage = \"none\" in its [[postgres]] section says not to."
+        );
+    }
+}
+
+fn given(step: &Given) -> String {
+    match step {
+        Given::Former { path } => format!("{} is what it was before pgfw", path.display()),
+        Given::Removed { path } => format!("{} is gone, as before pgfw", path.display()),
+        Given::Written { path } => format!("{} is the server's own and holds pgfw's last", path.display()),
+        Given::NotIncluded { file } => {
+            format!("{} includes nothing of pgfw's folders any more", file.display())
+        }
+        Given::Material { directory } => {
+            format!(
+                "certificate, key, authority and CRLs are in {}",
+                directory.display()
+            )
+        }
+        Given::Reloaded { pid } => format!("the server (pid {pid}) was told to reload"),
+        Given::Taken => "proven: the server takes the former rules".into(),
+        Given::Proven => "proven: the server goes by these files".into(),
+        Given::AtNextStart => "the server is down: this counts at its next start".into(),
+    }
+}

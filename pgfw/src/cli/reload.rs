@@ -1,0 +1,110 @@
+//! `pgfw reload`, `confirm`, `rollback`: from one policy to the next, with a way back.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Context, output};
+use crate::api;
+use crate::failure::Failure;
+
+#[derive(Debug, Args)]
+pub(super) struct Reload {
+    /// Print what would open and close, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Undo the change by itself after this time unless `pgfw confirm` comes first, like 60s.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    confirm: Option<Duration>,
+    /// Do it even where it would cut a live SSH session.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Confirm {}
+
+#[derive(Debug, Args)]
+pub(super) struct Rollback {}
+
+impl Reload {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let Reload {
+            dry_run,
+            confirm,
+            force,
+        } = self;
+        let confirm = confirm.map(|d| d.as_secs());
+        if confirm == Some(0) {
+            return Err(Failure::invalid(
+                "--confirm needs at least one second",
+                "Write a time like 60s.",
+            ));
+        }
+        let request = api::Reload {
+            dry_run,
+            confirm,
+            force,
+        };
+        let done: api::Reloaded = context.client().post("/v1/reload", &request)?;
+        let code = if done.complaints.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+        if context.json {
+            output::json(&done);
+            return Ok(code);
+        }
+        for line in &done.difference {
+            println!("{line}");
+        }
+        let what = if done.difference.is_empty() {
+            "No network opens or closes."
+        } else {
+            ""
+        };
+        match (dry_run, done.generation, &done.deadline) {
+            (true, _, _) => println!(
+                "{what}{}Nothing was changed (--dry-run).",
+                if what.is_empty() { "" } else { " " }
+            ),
+            (false, Some(generation), None) => println!("Policy {generation} counts now."),
+            (false, Some(generation), Some(deadline)) => println!(
+                "Policy {generation} counts until {deadline} and undoes itself then.\nKeep it with: pgfw confirm"
+            ),
+            (false, None, _) => println!("pgfw.toml is what counts already; nothing was changed."),
+        }
+        for complaint in &done.complaints {
+            println!("! {complaint}");
+        }
+        Ok(code)
+    }
+}
+
+impl Confirm {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let Confirm {} = self;
+        changed("/v1/confirm", context)
+    }
+}
+
+impl Rollback {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
+        let Rollback {} = self;
+        changed("/v1/rollback", context)
+    }
+}
+
+fn changed(path: &str, context: &Context) -> Result<ExitCode, Failure> {
+    let changed: api::Changed = context.client().post(path, &serde_json::json!({}))?;
+    if context.json {
+        output::json(&changed);
+    } else {
+        for line in &changed.lines {
+            println!("{line}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,166 @@
+//! `[[service]]`, `[[identity]]`, `[[login]]`: what else is served, and who may log in.
+
+use super::raw::{self, Text};
+use super::values::File;
+use super::*;
+
+impl File<'_> {
+    pub(super) fn service(&self, raw: raw::Service) -> Result<Service, ConfigError> {
+        let raw::Service {
+            name,
+            protocol,
+            ports,
+            allow,
+        } = raw;
+        let number = match &protocol {
+            None => 6,
+            Some(p) => protocol_number(p.as_ref()).ok_or_else(|| {
+                self.value(
+                    p,
+                    "service.protocol",
+                    format!("`{}` is no IP protocol that pgfw knows", p.as_ref()),
+                    "Write tcp, udp, sctp, vrrp, esp, ah, gre, ospf, or a number from 0 to 255.",
+                )
+            })?,
+        };
+        let has_ports = matches!(number, 6 | 17 | 132 | 33 | 136);
+        let mut all = Vec::new();
+        for p in &ports {
+            all.extend(self.port_range(p)?);
+        }
+        if has_ports == all.is_empty() {
+            let remedy = if has_ports {
+                "Add ports = [\"9100\"], or a range like \"5000-5010\"."
+            } else {
+                "Take `ports` out: this protocol has none."
+            };
+            return Err(self.value(
+                &name,
+                "service.ports",
+                format!(
+                    "service `{}` needs {} ports",
+                    name.as_ref(),
+                    if has_ports { "its" } else { "no" }
+                ),
+                remedy,
+            ));
+        }
+        let slug = self.slug(&name, "service.name")?;
+        if slug == "ssh" {
+            return Err(self.value(
+                &name,
+                "service.name",
+                "`ssh` is the section [ssh]",
+                "Choose another name.",
+            ));
+        }
+        Ok(Service {
+            name: slug,
+            protocol: number,
+            ports: all,
+            allow: self.networks(allow, "service.allow")?,
+        })
+    }
+
+    fn port_range(&self, text: &Text) -> Result<std::ops::RangeInclusive<u16>, ConfigError> {
+        let (low, high) = text
+            .as_ref()
+            .split_once('-')
+            .unwrap_or((text.as_ref(), text.as_ref()));
+        match (low.trim().parse::<u16>(), high.trim().parse::<u16>()) {
+            (Ok(low), Ok(high)) if low > 0 && low <= high => Ok(low..=high),
+            (Ok(_) | Err(_), Ok(_) | Err(_)) => Err(self.value(
+                text,
+                "service.ports",
+                format!("`{}` is neither a port nor a range", text.as_ref()),
+                "Write \"9100\", or \"5000-5010\" with the lower port first.",
+            )),
+        }
+    }
+
+    pub(super) fn identity(&self, raw: raw::Identity) -> Result<Identity, ConfigError> {
+        let raw::Identity {
+            name,
+            roles,
+            databases,
+            replication,
+            networks,
+            roaming,
+            ttl,
+        } = raw;
+        self.pg_name(&name, "identity.name", 63)?;
+        if name.as_ref().contains('/') || name.as_ref().starts_with('.') {
+            return Err(self.value(
+                &name,
+                "identity.name",
+                format!("`{}` cannot name a folder", name.as_ref()),
+                "Identity names may not contain `/` or begin with a dot.",
+            ));
+        }
+        let roles = self
+            .pg_names(roles, "identity.roles")?
+            .unwrap_or_else(|| vec![name.as_ref().clone()]);
+        Ok(Identity {
+            databases: self.pg_names(databases, "identity.databases")?,
+            networks: self.networks(networks, "identity.networks")?,
+            ttl: ttl
+                .map(|t| self.duration(Some(t), "identity.ttl", "30d"))
+                .transpose()?,
+            name: name.into_inner(),
+            roles,
+            replication,
+            roaming,
+        })
+    }
+
+    pub(super) fn login(&self, raw: raw::Login) -> Result<Login, ConfigError> {
+        let raw::Login {
+            name,
+            method,
+            roles,
+            databases,
+            replication,
+            networks,
+            plaintext,
+        } = raw;
+        self.pg_name(&name, "login.name", 63)?;
+        let roles = self
+            .pg_names(roles, "login.roles")?
+            .unwrap_or_else(|| vec![name.as_ref().clone()]);
+        Ok(Login {
+            method: self.word(
+                Some(method),
+                "login.method",
+                Method::ScramSha256,
+                &[("scram-sha-256", Method::ScramSha256), ("md5", Method::Md5)],
+            )?,
+            databases: self.pg_names(databases, "login.databases")?,
+            networks: self.networks(networks, "login.networks")?,
+            plaintext: self.word(
+                plaintext,
+                "login.plaintext",
+                Plaintext::Never,
+                &[("never", Plaintext::Never), ("loopback", Plaintext::Loopback)],
+            )?,
+            name: name.into_inner(),
+            roles,
+            replication,
+        })
+    }
+}
+
+fn protocol_number(name: &str) -> Option<u8> {
+    Some(match name {
+        "tcp" => 6,
+        "udp" => 17,
+        "dccp" => 33,
+        "gre" => 47,
+        "esp" => 50,
+        "ah" => 51,
+        "ospf" => 89,
+        "vrrp" => 112,
+        "sctp" => 132,
+        "udplite" => 136,
+        number => number.parse().ok()?,
+    })
+}

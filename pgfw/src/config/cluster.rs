@@ -1,0 +1,178 @@
+//! `[[postgres]]`: one cluster of this host.
+
+use std::path::PathBuf;
+
+use toml::Spanned;
+
+use super::raw::{self, Text};
+use super::values::File;
+use super::*;
+
+impl File<'_> {
+    pub(super) fn cluster(&self, raw: raw::Cluster) -> Result<Cluster, ConfigError> {
+        let raw::Cluster {
+            name,
+            cluster,
+            data_directory,
+            config_file,
+            port,
+            allow,
+            manage,
+            server_names,
+            listen_addresses,
+            min_tls,
+            on_expiry,
+            local,
+            audit,
+        } = raw;
+        let location = match (cluster, data_directory) {
+            (Some(c), None) => self.debian_cluster(&c)?,
+            (None, Some(d)) => {
+                let data = PathBuf::from(d.as_ref());
+                let config_file = match config_file {
+                    Some(f) => PathBuf::from(f.into_inner()),
+                    None => data.join("postgresql.conf"),
+                };
+                Location::Directories { data, config_file }
+            }
+            (Some(c), Some(_)) => {
+                return Err(self.value(
+                    &c,
+                    "postgres.cluster",
+                    "`cluster` and `data_directory` are both given",
+                    "Keep `cluster` for a Debian cluster, or `data_directory` for any other.",
+                ));
+            }
+            (None, None) => {
+                return Err(self.value(
+                    &name,
+                    "postgres",
+                    format!("`{}` does not say where its files are", name.as_ref()),
+                    "Add cluster = \"15/main\" (see pg_lsclusters), or data_directory = \"…\".",
+                ));
+            }
+        };
+        let statements = match audit.statements {
+            None => "ddl".to_owned(),
+            some => self
+                .word(
+                    some,
+                    "postgres.audit.statements",
+                    "ddl",
+                    &[("none", "none"), ("ddl", "ddl"), ("mod", "mod"), ("all", "all")],
+                )?
+                .to_owned(),
+        };
+        let local = match local {
+            None => vec!["local all all peer".to_owned()],
+            Some(lines) => self.all(lines, |f, l| f.local_line(l))?,
+        };
+        Ok(Cluster {
+            name: self.slug(&name, "postgres.name")?,
+            location,
+            port: port.map_or(Ok(5432), |p| self.port(&p, "postgres.port"))?,
+            allow: self.networks(allow, "postgres.allow")?,
+            manage: self.word(
+                manage,
+                "postgres.manage",
+                Manage::Files,
+                &[
+                    ("files", Manage::Files),
+                    ("render", Manage::Render),
+                    ("none", Manage::None),
+                ],
+            )?,
+            server_names: self.all(server_names, |f, n| f.server_name(n))?,
+            listen_addresses: listen_addresses.map_or_else(
+                || vec!["*".to_owned()],
+                |l| l.into_iter().map(Spanned::into_inner).collect(),
+            ),
+            min_tls: self.word(
+                min_tls,
+                "postgres.min_tls",
+                MinTls::V1_3,
+                &[("1.2", MinTls::V1_2), ("1.3", MinTls::V1_3)],
+            )?,
+            on_expiry: match on_expiry {
+                // Not refused as an unknown word: it is one, and pgfw does not keep it yet.
+                Some(word) if word.as_ref() == "end" => {
+                    return Err(self.value(
+                        &word,
+                        "postgres.on_expiry",
+                        "`end` is not there yet: sessions outlive the end of their certificate",
+                        "Leave the key out; revoke the certificate to end its sessions.",
+                    ));
+                }
+                word => self.word(
+                    word,
+                    "postgres.on_expiry",
+                    OnExpiry::Keep,
+                    &[("keep", OnExpiry::Keep)],
+                )?,
+            },
+            local,
+            audit: ClusterAudit {
+                connections: audit.connections.unwrap_or(true),
+                statements,
+                pgaudit: audit.pgaudit.into_iter().map(Spanned::into_inner).collect(),
+            },
+        })
+    }
+
+    fn debian_cluster(&self, text: &Text) -> Result<Location, ConfigError> {
+        let refused = || {
+            self.value(
+                text,
+                "postgres.cluster",
+                format!("`{}` is not a Debian cluster", text.as_ref()),
+                "Write the major version and the name as pg_lsclusters shows them, like \"15/main\".",
+            )
+        };
+        let (major, name) = text.as_ref().split_once('/').ok_or_else(refused)?;
+        let major = major.parse().map_err(|_| refused())?;
+        if name.is_empty() || name.contains('/') || name.starts_with('.') {
+            return Err(refused());
+        }
+        Ok(Location::Debian {
+            major,
+            name: name.to_owned(),
+        })
+    }
+
+    fn local_line(&self, line: Text) -> Result<String, ConfigError> {
+        let text = line.as_ref();
+        if text.split_whitespace().next() != Some("local") || text.contains(['\n', '\r', '\\', '\0']) {
+            return Err(self.value(
+                &line,
+                "postgres.local",
+                format!("`{text}` is not one pg_hba line of type local"),
+                "Extra lines are of type local only, like \"local all all peer\"; everything else is an identity or a login.",
+            ));
+        }
+        Ok(line.into_inner())
+    }
+
+    fn server_name(&self, name: Text) -> Result<ServerName, ConfigError> {
+        if let Ok(address) = name.as_ref().parse() {
+            return Ok(ServerName::Address(address));
+        }
+        let text = name.as_ref();
+        let label = |l: &str| {
+            !l.is_empty()
+                && l.len() <= 63
+                && !l.starts_with('-')
+                && !l.ends_with('-')
+                && l.bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        if text.is_empty() || text.len() > 253 || !text.split('.').all(label) {
+            return Err(self.value(
+                &name,
+                "postgres.server_names",
+                format!("`{text}` is neither a host name nor an address"),
+                "Write the names clients connect to, like \"db.example.com\" or \"192.168.0.1\".",
+            ));
+        }
+        Ok(ServerName::Dns(name.into_inner()))
+    }
+}

@@ -1,0 +1,264 @@
+//! The checked configuration. Only [`raw`] sees text; everything else sees values that cannot be wrong.
+
+mod access;
+mod check;
+mod cluster;
+mod error;
+pub mod raw;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub use error::ConfigError;
+pub(crate) use error::near_miss;
+pub use values::parse_network;
+
+/// `pgfw.toml`, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The file's text as it was read; a generation in the ledger keeps it.
+    pub text: String,
+    pub firewall: Firewall,
+    pub ssh: Ssh,
+    pub postgres: Vec<Cluster>,
+    pub services: Vec<Service>,
+    pub pki: Pki,
+    pub identities: Vec<Identity>,
+    pub logins: Vec<Login>,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the file, the line and the key.
+    pub fn read(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            file: path.to_owned(),
+            source,
+        })?;
+        Config::parse(&text, path)
+    }
+
+    /// Checks a text; `path` is only for messages.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming the file, the line and the key.
+    pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        check::check(text, path)
+    }
+
+    pub fn cluster(&self, name: &str) -> Option<&Cluster> {
+        self.postgres.iter().find(|c| c.name == name)
+    }
+    pub fn identity(&self, name: &str) -> Option<&Identity> {
+        self.identities.iter().find(|i| i.name == name)
+    }
+}
+
+/// `[firewall]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firewall {
+    /// Names or globs (`*`, `?`).
+    pub interfaces: Vec<String>,
+    pub attach: Attach,
+    pub mode: Mode,
+    pub on_stop: OnStop,
+    /// `None`: not chosen, which is drop.
+    pub forwarded: Option<Forwarded>,
+    pub dhcp_client: bool,
+    pub echo: Echo,
+    pub link_layer: Vec<LinkLayer>,
+}
+
+/// How the entry program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attach {
+    Auto,
+    Native,
+    Generic,
+}
+
+/// Whether verdicts are carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Enforce,
+    Audit,
+}
+
+/// What stopping the service does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStop {
+    Keep,
+    Detach,
+}
+
+/// Flows of sockets that are not this host's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forwarded {
+    Drop,
+    Track,
+}
+
+/// Echo requests to this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Echo {
+    Drop,
+    Limit,
+    Accept,
+}
+
+/// What passes besides ARP and IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkLayer {
+    /// 802.2 spanning tree: a length field, not an EtherType.
+    Stp,
+    /// In host order.
+    EtherType(u16),
+}
+
+/// `[ssh]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ssh {
+    pub ports: Vec<u16>,
+    pub allow: Vec<IpNet>,
+}
+
+/// One `[[postgres]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    pub name: String,
+    pub location: Location,
+    pub port: u16,
+    pub allow: Vec<IpNet>,
+    pub manage: Manage,
+    pub server_names: Vec<ServerName>,
+    pub listen_addresses: Vec<String>,
+    pub min_tls: MinTls,
+    pub on_expiry: OnExpiry,
+    /// Extra hba lines; each is of type `local`.
+    pub local: Vec<String>,
+    pub audit: ClusterAudit,
+}
+
+/// Where a cluster's files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// Debian's `15/main`: `/etc/postgresql/15/main`, `/var/lib/postgresql/15/main`.
+    Debian {
+        major: u16,
+        name: String,
+    },
+    Directories {
+        data: PathBuf,
+        config_file: PathBuf,
+    },
+}
+
+/// Who writes the cluster's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manage {
+    Files,
+    Render,
+    None,
+}
+
+/// A name or an address in the server certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServerName {
+    Dns(String),
+    Address(IpAddr),
+}
+
+/// `ssl_min_protocol_version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinTls {
+    V1_2,
+    V1_3,
+}
+
+/// Sessions of a certificate that expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExpiry {
+    Keep,
+}
+
+/// `audit` of one cluster: settings of PostgreSQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterAudit {
+    pub connections: bool,
+    /// `log_statement`: none, ddl, mod, all.
+    pub statements: String,
+    /// `pgaudit.log` classes; empty leaves pgaudit alone.
+    pub pgaudit: Vec<String>,
+}
+
+/// One `[[service]]`: anything else this host serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    pub name: String,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Host order; empty for protocols without ports.
+    pub ports: Vec<u16>,
+    pub allow: Vec<IpNet>,
+}
+
+/// `[pki]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pki {
+    pub directory: PathBuf,
+    pub client_ttl: Duration,
+    pub server_ttl: Duration,
+    pub crl_ttl: Duration,
+}
+
+/// One `[[identity]]`: who may log in with a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate's CN; 1 to 63 bytes.
+    pub name: String,
+    /// PostgreSQL roles; at least one.
+    pub roles: Vec<String>,
+    /// `None`: all databases.
+    pub databases: Option<Vec<String>>,
+    /// Physical replication.
+    pub replication: bool,
+    /// Opened while a certificate is valid; logins must come from there unless roaming. Empty: anywhere the filter admits.
+    pub networks: Vec<IpNet>,
+    pub roaming: bool,
+    pub ttl: Option<Duration>,
+}
+
+/// One `[[login]]`: what cannot use certificates yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    pub name: String,
+    pub method: Method,
+    pub roles: Vec<String>,
+    /// `None`: all databases.
+    pub databases: Option<Vec<String>>,
+    pub replication: bool,
+    pub networks: Vec<IpNet>,
+    pub plaintext: Plaintext,
+}
+
+/// Authentication methods a login may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Method {
+    ScramSha256,
+    Md5,
+}
+
+/// Whether a login may come without TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plaintext {
+    Never,
+    Loopback,
+}

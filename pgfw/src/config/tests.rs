@@ -1,0 +1,178 @@
+use std::path::Path;
+
+use super::*;
+use crate::failure::{Code, Explain, Failure};
+
+const GOOD: &str = include_str!("../../../config/pgfw.toml");
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/pgfw/pgfw.toml"))
+}
+
+fn refused(text: &str) -> Failure {
+    let error = parse(text).expect_err(text);
+    assert_eq!(error.code(), Code::Invalid);
+    error.into()
+}
+
+const HOST: &str =
+    "[firewall]\ninterfaces = [\"eth0\"]\n[[postgres]]\nname = \"main\"\ncluster = \"15/main\"\n";
+
+#[test]
+fn the_annotated_example_is_right_and_an_empty_file_has_every_default() {
+    let example = parse(GOOD).expect("the example");
+    assert_eq!(
+        example.postgres[0].location,
+        Location::Debian {
+            major: 15,
+            name: "main".into()
+        }
+    );
+    let empty = parse("").expect("nothing is required");
+    assert_eq!(empty.ssh.ports, [22]);
+    assert_eq!(empty.firewall.on_stop, OnStop::Keep);
+    assert_eq!(empty.pki.client_ttl, Duration::from_secs(30 * 86_400));
+    assert_eq!(empty.firewall.link_layer.len(), 4);
+}
+
+#[test]
+fn an_identity_and_a_login_take_their_defaults() {
+    let config = parse(&format!(
+        "{HOST}[[identity]]\nname = \"alice\"\n[[login]]\nname = \"app\"\nmethod = \"scram-sha-256\"\nnetworks = [\"10.0.0.0/8\", \"10.0.0.0/8\"]\n"
+    ))
+    .expect("right");
+    assert_eq!(config.identities[0].roles, ["alice"]);
+    assert_eq!(config.identities[0].databases, None);
+    assert_eq!(config.logins[0].roles, ["app"]);
+    assert_eq!(config.logins[0].networks.len(), 1, "duplicates are merged");
+}
+
+/// Each row: what is appended to a good host, what the message must name, what the remedy must say.
+#[test]
+fn p08_what_cannot_be_meant_is_refused_with_file_line_key_and_remedy() {
+    let rows: &[(&str, &[&str], &str)] = &[
+        // Networks.
+        (
+            "allow = [\"192.168.1.5/24\"]",
+            &["pgfw.toml:6", "postgres.allow", "host bits"],
+            "192.168.1.0/24",
+        ),
+        (
+            "allow = [\"::ffff:10.0.0.0/104\"]",
+            &["IPv4-mapped"],
+            "10.0.0.0/8",
+        ),
+        (
+            "allow = [\"192.168.1.0/33\"]",
+            &["`192.168.1.0/33` is not a network"],
+            "192.168.1.0/24",
+        ),
+        (
+            "allow = [\"office\"]",
+            &["`office` is not a network"],
+            "prefix length",
+        ),
+        // Keys and words.
+        (
+            "alow = []",
+            &["pgfw.toml:6", "unknown key `alow`"],
+            "Did you mean `allow`?",
+        ),
+        ("min_tls = \"1.1\"", &["postgres.min_tls", "`1.1`"], "1.2, 1.3"),
+        ("port = 0", &["postgres.port"], "1 to 65535"),
+        ("port = 99999", &["pgfw.toml:6"], "Correct line 6"),
+        (
+            "local = [\"host all all all trust\"]",
+            &["postgres.local"],
+            "local only",
+        ),
+        (
+            "server_names = [\"db example\"]",
+            &["postgres.server_names"],
+            "names clients",
+        ),
+        (
+            "audit = { statements = \"everything\" }",
+            &["postgres.audit.statements"],
+            "ddl",
+        ),
+        // Whole sections.
+        (
+            "[[service]]\nname = \"x\"\n",
+            &["service `x` needs its ports"],
+            "Add ports",
+        ),
+        (
+            "[[service]]\nname = \"x\"\nports = [\"5432\"]",
+            &["port 5432", "two services"],
+            "ports of its own",
+        ),
+        (
+            "[[service]]\nname = \"x\"\nports = [\"9-3\"]",
+            &["`9-3`"],
+            "lower port first",
+        ),
+        (
+            "[[service]]\nname = \"x\"\nprotocol = \"tcpp\"",
+            &["`tcpp`"],
+            "tcp, udp",
+        ),
+        (
+            "[[identity]]\nname = \"a/b\"",
+            &["identity.name"],
+            "may not contain",
+        ),
+        (
+            "[[identity]]\nname = \"a\"\nroles = []",
+            &["identity.roles is empty"],
+            "Leave the key out",
+        ),
+        (
+            "[[identity]]\nname = \"a\"\n[[identity]]\nname = \"a\"",
+            &["two [[identity]]"],
+            "rename",
+        ),
+        (
+            "[[login]]\nname = \"a\"\nmethod = \"trust\"\nnetworks = []",
+            &["`trust`"],
+            "scram-sha-256",
+        ),
+        (
+            "[[postgres]]\nname = \"main\"\ncluster = \"15/other\"\nport = 5433",
+            &["two services have this name"],
+            "own",
+        ),
+        (
+            "[pki]\nclient_ttl = \"soon\"",
+            &["pki.client_ttl", "`soon`"],
+            "30d",
+        ),
+    ];
+    for (more, names, remedy) in rows {
+        let failure = refused(&format!("{HOST}{more}\n"));
+        for name in *names {
+            assert!(failure.message.contains(name), "{more}: {}", failure.message);
+        }
+        assert!(failure.remedy.contains(remedy), "{more}: {}", failure.remedy);
+    }
+}
+
+#[test]
+fn f29_naming_lo_is_refused() {
+    let failure = refused("[firewall]\ninterfaces = [\"eth0\", \"lo\"]\n");
+    assert!(
+        failure.message.contains(":2") && failure.message.contains("`lo` is never filtered"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_or_not_toml_is_named() {
+    let missing = Failure::from(Config::read(Path::new("/nonexistent/pgfw.toml")).expect_err("missing"));
+    assert!(
+        missing.message.contains("/nonexistent/pgfw.toml") && missing.remedy.contains("--config"),
+        "{missing}"
+    );
+    let broken = refused("[firewall\n");
+    assert!(broken.message.contains("pgfw.toml:1"), "{broken}");
+}

@@ -1,0 +1,52 @@
+//! Wakes when an answer changes by itself, or a deadline passes, and keeps ledger and tables tidy. Enforcement does
+//! not wait for it: ends and deadlines are in the kernel.
+
+use std::time::Duration;
+
+use super::Shared;
+use crate::clock::{BootTime, Now};
+
+/// At the latest; the boot clock and the kernel's ticks are compared again then.
+const ROUND: Duration = Duration::from_secs(60);
+
+/// After a failure, so that a full disk does not fill the journal.
+const RETRY: Duration = Duration::from_secs(5);
+
+pub(super) async fn keep(shared: Shared) {
+    let mut last = String::new();
+    loop {
+        let next = shared.engine_turn().await;
+        let wait = match next {
+            Ok(next) => {
+                last.clear();
+                next.map_or(ROUND, until).min(ROUND)
+            }
+            Err(failure) => {
+                let text = failure.to_string();
+                if text != last {
+                    tracing::error!("{text}");
+                    last = text;
+                }
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shared.changed.notified() => {}
+        }
+    }
+}
+
+impl Shared {
+    async fn engine_turn(&self) -> Result<Option<BootTime>, crate::failure::Failure> {
+        let shared = self.clone();
+        tokio::task::spawn_blocking(move || shared.lock().round())
+            .await
+            .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+}
+
+fn until(at: BootTime) -> Duration {
+    // A tick later than the end, so that the round finds it ended.
+    Duration::from_nanos(at.0.saturating_sub(Now::read().boot.0)) + Duration::from_millis(20)
+}

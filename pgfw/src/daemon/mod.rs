@@ -1,0 +1,230 @@
+//! The daemon: one process that owns the control socket, keeps the tables true to ledger and clocks, and stops politely.
+
+mod clock_steps;
+mod events;
+mod keeper;
+mod server;
+mod socket;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::config::OnStop;
+use crate::failure::{Explain, Failure};
+use crate::ops::{Engine, Started};
+use crate::paths::Paths;
+
+/// The engine, shared between requests and the keeper.
+#[derive(Clone, Debug)]
+struct Shared {
+    engine: Arc<Mutex<Engine>>,
+    /// Something changed: the keeper looks when it has to act next.
+    changed: Arc<Notify>,
+    events: events::EventLog,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Engine> {
+        // A request that panicked left the engine between two calls; its state is in ledger and kernel.
+        self.engine
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Runs blocking work that changes nothing.
+    async fn look<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Engine) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let shared = self.clone();
+        joined(tokio::task::spawn_blocking(move || work(&shared.lock())).await)
+    }
+
+    /// Runs blocking work on the engine off the reactor's threads.
+    async fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Engine) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let shared = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&mut shared.lock())).await;
+        self.changed.notify_one();
+        joined(done)
+    }
+}
+
+fn joined<T>(done: Result<Result<T, Failure>, tokio::task::JoinError>) -> Result<T, Failure> {
+    done.unwrap_or_else(|_| {
+        Err(Failure::refused(
+            "the daemon met a bug while it did this",
+            "Look into its journal (journalctl -u pgfw); what is enforced goes on.",
+        ))
+    })
+}
+
+/// Runs until a signal says stop.
+///
+/// # Errors
+/// A second daemon, a config or an interface that is wrong at the first start, a kernel that lacks something.
+pub fn run(paths: &Paths, probation: Duration) -> Result<(), Failure> {
+    log_to_journal();
+    let _only_one = only_one(paths)?;
+    let (engine, started) = Engine::start(paths, probation)?;
+    say(&started);
+    #[cfg(feature = "log")]
+    engine.follow_diagnostics()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|source| DaemonError::Runtime { source })?;
+    let shared = Shared {
+        engine: Arc::new(Mutex::new(engine)),
+        changed: Arc::new(Notify::new()),
+        events: events::EventLog::default(),
+    };
+    shared.events.follow(paths);
+    runtime.block_on(serve(paths, &shared))?;
+    on_stop(&shared);
+    Ok(())
+}
+
+async fn serve(paths: &Paths, shared: &Shared) -> Result<(), Failure> {
+    let signals = |kind| signal(kind).map_err(|source| Failure::from(DaemonError::Runtime { source }));
+    let (mut term, mut int) = (
+        signals(SignalKind::terminate())?,
+        signals(SignalKind::interrupt())?,
+    );
+    let listener = socket::listen(&paths.socket)?;
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(keeper::keep(shared.clone()));
+    clock_steps::watch(shared.clone());
+    tasks.spawn(server::serve(listener, shared.clone()));
+    notify(&[sd_notify::NotifyState::Ready]);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+        Some(ended) = tasks.join_next() => {
+            // Not a stop that anybody asked for: nothing is detached, and the service manager starts it again.
+            tracing::error!(?ended, "a part of the daemon ended");
+            return Err(DaemonError::PartEnded.into());
+        }
+    }
+    notify(&[sd_notify::NotifyState::Stopping]);
+    tasks.shutdown().await;
+    // The socket goes with the daemon: whoever finds one can reach one.
+    let _ = std::fs::remove_file(&paths.socket);
+    Ok(())
+}
+
+/// `on_stop`: keep enforcing, or leave the host as it was.
+fn on_stop(shared: &Shared) {
+    let engine = shared.lock();
+    let detach = engine
+        .config()
+        .is_ok_and(|c| c.firewall.on_stop == OnStop::Detach);
+    if detach {
+        match crate::ops::off(engine.paths()) {
+            Ok(removed) => tracing::info!("stopped: {}", removed.lines.join(" ")),
+            Err(failure) => tracing::error!("{failure}"),
+        }
+    } else {
+        tracing::info!("stopped; what was enforced goes on (on_stop = \"keep\")");
+    }
+}
+
+fn say(started: &Started) {
+    match started {
+        Started::Adopted { generation } => {
+            tracing::info!(generation, "adopted the policy that the kernel enforces")
+        }
+        Started::Loaded { generation } => tracing::info!(generation, "loaded the confirmed policy"),
+        Started::Probation { generation, seconds } => tracing::warn!(
+            generation,
+            seconds,
+            "first policy of this host, on probation: it undoes itself unless you say: pgfw confirm"
+        ),
+    }
+}
+
+fn only_one(paths: &Paths) -> Result<Flock<std::fs::File>, Failure> {
+    std::fs::create_dir_all(&paths.state_dir).map_err(|source| DaemonError::Lock {
+        file: paths.daemon_lock(),
+        source,
+    })?;
+    let file = paths.daemon_lock();
+    let open = crate::ops::lock_file(&file).map_err(|source| DaemonError::Lock {
+        file: file.clone(),
+        source,
+    })?;
+    Flock::lock(open, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        if errno == nix::errno::Errno::EWOULDBLOCK {
+            DaemonError::Second { file }.into()
+        } else {
+            DaemonError::Lock {
+                file,
+                source: errno.into(),
+            }
+            .into()
+        }
+    })
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "no service manager was told");
+    }
+}
+
+/// Standard error is the journal under systemd, which has its own time stamps.
+fn log_to_journal() {
+    use std::io::IsTerminal;
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("PGFW_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
+    let set = if std::env::var_os("JOURNAL_STREAM").is_some() {
+        builder.without_time().try_init()
+    } else {
+        builder.try_init()
+    };
+    if let Err(error) = set {
+        eprintln!("pgfw: no log can be written: {error}");
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum DaemonError {
+    #[error("another pgfw daemon runs on this state ({} is locked)", file.display())]
+    Second { file: std::path::PathBuf },
+    #[error("the lock {} cannot be taken", file.display())]
+    Lock {
+        file: std::path::PathBuf,
+        source: std::io::Error,
+    },
+    #[error("the daemon's runtime cannot start")]
+    Runtime { source: std::io::Error },
+    #[error("a part of the daemon ended by itself")]
+    PartEnded,
+}
+
+impl Explain for DaemonError {
+    fn remedy(&self) -> String {
+        match self {
+            DaemonError::Second { file: _ } => {
+                "`pgfw status` shows it; `systemctl restart pgfw` replaces it; --state-dir makes a separate one.".into()
+            }
+            DaemonError::Lock { file, source: _ } => {
+                format!("Make the folder of {} writable for root.", file.display())
+            }
+            DaemonError::Runtime { source: _ } => "Look at this process's limits (ulimit -a).".into(),
+            DaemonError::PartEnded => "What is enforced goes on; report the lines before this one.".into(),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Attaching the entry programs to interfaces, and finding out what stands.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use aya::programs::links::FdLink;
+use aya::programs::tc::TcAttachOptions;
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, loaded_programs};
+
+use super::counters;
+use super::device::{self, ARPHRD_ETHER, ARPHRD_LOOPBACK, Device, Mode};
+use super::error::{DatapathError, ForeignProgram};
+use super::load::Fixed;
+use super::pins::{Direction, Pins, remove_pin};
+use super::sys::{self, LinkInfo};
+use crate::config::Attach;
+
+/// One interface with a link of pgfw's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    pub ifindex: u32,
+    /// `None` when it is gone, or in another namespace.
+    pub name: Option<String>,
+    /// How the program runs; `None` when it does not.
+    pub mode: Option<Mode>,
+    /// The id of the program on the way in.
+    pub program: u32,
+    /// Both links hold: packets are judged, and what leaves is noted.
+    pub alive: bool,
+}
+
+/// Attaches both entry programs, or adopts the links that are there.
+pub(super) fn attach(
+    pins: &Pins,
+    fixed: &mut Fixed,
+    ifindex: u32,
+    wanted: Attach,
+) -> Result<Attached, DatapathError> {
+    let device = query(ifindex)?.ok_or(DatapathError::NoInterface { ifindex })?;
+    match device.link_type {
+        ARPHRD_ETHER => {}
+        ARPHRD_LOOPBACK => {
+            return Err(DatapathError::Loopback {
+                interface: device.name,
+            });
+        }
+        kind => {
+            return Err(DatapathError::LinkType {
+                interface: device.name,
+                kind,
+            });
+        }
+    }
+    counters::number_interface(pins, ifindex)?;
+    let path = pins.link(ifindex, Direction::Xdp);
+    let ours = id(fixed.entry.fd())?;
+    match live_link(&path, ifindex)? {
+        Some(link) if link.program == ours => {}
+        // An entry of another ABI: replaced through its link, without a moment between.
+        Some(_) => replace_xdp(&mut fixed.entry, &path)?,
+        None => attach_xdp(&mut fixed.entry, &device, ifindex, wanted, &path)?,
+    }
+    let path = pins.link(ifindex, Direction::Egress);
+    let ours = id(fixed.egress.fd())?;
+    let egress = match live_link(&path, ifindex)? {
+        Some(link) if link.program == ours => Ok(()),
+        Some(_) | None => attach_egress(&mut fixed.egress, &device, &path),
+    };
+    if let Err(error) = egress {
+        // Half an attachment would drop the answers to everything this host asks over UDP.
+        remove_pin(&pins.link(ifindex, Direction::Xdp))?;
+        return Err(error);
+    }
+    describe(pins, ifindex)
+}
+
+/// Takes both links off.
+pub(super) fn detach(pins: &Pins, ifindex: u32) -> Result<(), DatapathError> {
+    remove_pin(&pins.link(ifindex, Direction::Xdp))?;
+    remove_pin(&pins.link(ifindex, Direction::Egress))
+}
+
+/// Every interface with a link of ours.
+pub(super) fn attached(pins: &Pins) -> Result<Vec<Attached>, DatapathError> {
+    pins.linked()
+        .map_err(DatapathError::call(format!("read {}", pins.links().display())))?
+        .into_iter()
+        .map(|ifindex| describe(pins, ifindex))
+        .collect()
+}
+
+fn describe(pins: &Pins, ifindex: u32) -> Result<Attached, DatapathError> {
+    let xdp = live_link(&pins.link(ifindex, Direction::Xdp), ifindex)?;
+    let egress = live_link(&pins.link(ifindex, Direction::Egress), ifindex)?;
+    let device = query(ifindex)?;
+    let program = xdp.map_or(0, |link| link.program);
+    // The device must say the same as the link, which also finds out a link that has moved to another namespace.
+    let attachment = device
+        .as_ref()
+        .and_then(|device| device.xdp)
+        .filter(|attachment| attachment.program == program);
+    Ok(Attached {
+        ifindex,
+        name: device.map(|device| device.name),
+        mode: attachment.map(|attachment| attachment.mode),
+        program,
+        alive: attachment.is_some() && egress.is_some(),
+    })
+}
+
+fn attach_xdp(
+    entry: &mut Xdp,
+    device: &Device,
+    ifindex: u32,
+    wanted: Attach,
+    path: &Path,
+) -> Result<(), DatapathError> {
+    if let Some(attachment) = device.xdp {
+        return Err(foreign(device, attachment.program));
+    }
+    let attempts: &[XdpMode] = match wanted {
+        Attach::Generic => &[XdpMode::Skb],
+        Attach::Native => &[XdpMode::Driver],
+        // Native on veth turns off what makes large TCP packets cheap there: slower than generic.
+        Attach::Auto if device.kind.as_deref() == Some("veth") => &[XdpMode::Skb],
+        Attach::Auto => &[XdpMode::Driver, XdpMode::Skb],
+    };
+    let mut last = None;
+    for mode in attempts {
+        match link_xdp(entry, device, ifindex, *mode) {
+            Ok(link) => return pin(link, path),
+            Err(DatapathError::Attach { source, .. }) => last = Some(source),
+            Err(error) => return Err(error),
+        }
+    }
+    let source = last.unwrap_or_else(|| io::ErrorKind::Unsupported.into());
+    // Someone may have come in between.
+    if let Some(attachment) = query(ifindex)?.and_then(|device| device.xdp) {
+        return Err(foreign(device, attachment.program));
+    }
+    let (interface, mtu) = (device.name.clone(), device.mtu);
+    Err(match wanted {
+        Attach::Native => DatapathError::Native {
+            interface,
+            mtu,
+            source,
+        },
+        Attach::Auto | Attach::Generic => DatapathError::Attach {
+            interface,
+            mtu,
+            source,
+        },
+    })
+}
+
+fn link_xdp(entry: &mut Xdp, device: &Device, ifindex: u32, mode: XdpMode) -> Result<FdLink, DatapathError> {
+    let id = entry
+        .attach_to_if_index(ifindex, mode)
+        .map_err(|error| DatapathError::Attach {
+            interface: device.name.clone(),
+            mtu: device.mtu,
+            source: io_error(error),
+        })?;
+    let link = entry
+        .take_link(id)
+        .map_err(DatapathError::aya(format!("take the link to {}", device.name)))?;
+    // On EINVAL aya falls back to netlink, whose attachment lives as long as nobody replaces it and cannot be pinned.
+    // The failed conversion drops it, and dropping detaches.
+    FdLink::try_from(link).map_err(|_| DatapathError::Fallback {
+        interface: device.name.clone(),
+    })
+}
+
+fn replace_xdp(entry: &mut Xdp, path: &Path) -> Result<(), DatapathError> {
+    let action = || format!("replace the program behind {}", path.display());
+    let pinned = aya::programs::links::PinnedLink::from_pin(path).map_err(DatapathError::aya(action()))?;
+    let link = FdLink::from(pinned)
+        .try_into()
+        .map_err(DatapathError::aya(action()))?;
+    let id = entry.attach_to_link(link).map_err(DatapathError::aya(action()))?;
+    // The pin keeps it; this handle may go.
+    let link = entry.take_link(id).map_err(DatapathError::aya(action()))?;
+    FdLink::try_from(link)
+        .map_err(DatapathError::aya(action()))
+        .map(drop)
+}
+
+fn attach_egress(egress: &mut SchedClassifier, device: &Device, path: &Path) -> Result<(), DatapathError> {
+    let action = || format!("attach to the way out of {}", device.name);
+    remove_pin(path)?;
+    let id = egress
+        .attach_with_options(
+            &device.name,
+            TcAttachType::Egress,
+            TcAttachOptions::TcxOrder(LinkOrder::default()),
+        )
+        .map_err(DatapathError::aya(action()))?;
+    let link = egress.take_link(id).map_err(DatapathError::aya(action()))?;
+    pin(
+        FdLink::try_from(link).map_err(DatapathError::aya(action()))?,
+        path,
+    )
+}
+
+/// Pins a new link. What is pinned there already is the link of a device that went and left its index to this one.
+fn pin(link: FdLink, path: &Path) -> Result<(), DatapathError> {
+    remove_pin(path)?;
+    link.pin(path)
+        .map(drop)
+        .map_err(DatapathError::aya(format!("pin the link at {}", path.display())))
+}
+
+/// The link pinned there, if it still holds `ifindex`.
+fn live_link(path: &Path, ifindex: u32) -> Result<Option<LinkInfo>, DatapathError> {
+    let link = match sys::open(path) {
+        Ok(link) => link,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(DatapathError::call(format!(
+                "open the link pinned at {}",
+                path.display()
+            ))(error));
+        }
+    };
+    let info = sys::link_info(link.as_fd()).map_err(DatapathError::call(format!(
+        "ask about the link pinned at {}",
+        path.display()
+    )))?;
+    Ok((info.ifindex == ifindex).then_some(info))
+}
+
+fn foreign(device: &Device, program: u32) -> DatapathError {
+    // Looking at others' programs takes CAP_SYS_ADMIN; the id is known without.
+    let name = loaded_programs()
+        .flatten()
+        .find(|info| info.id() == program)
+        .and_then(|info| info.name_as_str().map(str::to_owned));
+    DatapathError::Foreign {
+        interface: device.name.clone(),
+        program: ForeignProgram { id: program, name },
+    }
+}
+
+fn query(ifindex: u32) -> Result<Option<Device>, DatapathError> {
+    device::query(ifindex).map_err(DatapathError::call(format!(
+        "ask about the interface with index {ifindex}"
+    )))
+}
+
+fn id(fd: Result<&aya::programs::ProgramFd, ProgramError>) -> Result<u32, DatapathError> {
+    let fd = fd.map_err(DatapathError::aya("use the entry program"))?;
+    sys::program_id(fd.as_fd()).map_err(DatapathError::call("ask about the entry program"))
+}
+
+fn io_error(error: ProgramError) -> io::Error {
+    if let ProgramError::SyscallError(error) = error {
+        error.io_error
+    } else {
+        io::Error::other(error)
+    }
+}

@@ -1,0 +1,330 @@
+//! The one place that talks to the kernel's BPF side: loads policies, pins them, chooses between them, asks them.
+//!
+//! Everything stands in pins, so a [`Datapath`] is only a handle: dropping it, or dying with it, changes nothing. Whoever
+//! changes something holds the instance's change lock.
+
+mod attach;
+mod counters;
+mod device;
+#[cfg(feature = "log")]
+mod diagnostics;
+mod error;
+mod events;
+mod load;
+mod maps;
+mod object;
+mod pins;
+mod preflight;
+mod probe;
+mod slots;
+mod sys;
+mod tables;
+mod ticks;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+
+use aya::programs::{SchedClassifier, Xdp};
+use aya_obj::programs::XdpAttachType;
+use pgfw_common::record::{self, Chosen};
+
+pub use attach::Attached;
+pub use counters::{Counters, ServiceCount};
+pub use device::Mode;
+pub use error::{DatapathError, ForeignProgram};
+pub use events::{Dropped, EventReader, LostEvents};
+pub use object::COMPILER;
+pub use pins::Removed;
+pub use probe::Answer;
+pub use slots::{Choice, Control};
+
+use self::load::Fixed;
+use self::pins::Pins;
+use self::slots::{ControlWord, Occupants};
+use self::ticks::Ticks;
+use crate::config::Attach;
+use crate::policy::coverage::{Compiled, Coverage, CoverageKey, ServiceId, ServicePort};
+
+/// One instance's programs and tables in the kernel.
+#[derive(Debug)]
+pub struct Datapath {
+    pins: Pins,
+    fixed: Fixed,
+    control: ControlWord,
+}
+
+impl Datapath {
+    /// Adopts what is pinned under `pins`, or makes it; the folder is made when absent and must lie on a bpf file system.
+    ///
+    /// # Errors
+    /// What is missing, by name, before anything is made: kernel, capability, bpf file system. Damaged pins.
+    pub fn open(pins: &Path) -> Result<Datapath, DatapathError> {
+        preflight::check()?;
+        let pins = Pins::new(pins);
+        pins.create()?;
+        let fixed = Fixed::open(&pins)?;
+        let control = ControlWord::open(&pins)?;
+        Ok(Datapath { pins, fixed, control })
+    }
+
+    /// Whether anything of pgfw, of whatever ABI, is pinned there.
+    pub fn exists(pins: &Path) -> bool {
+        pins::exists(pins)
+    }
+
+    /// Detaches everything and removes every pin and folder, in whatever state they are.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub fn off(pins: &Path) -> Result<Removed, DatapathError> {
+        pins::remove_all(pins)
+    }
+
+    /// The control record as it stands, whether or not its deadline has passed.
+    ///
+    /// # Errors
+    /// Damaged pins.
+    pub fn control(&self) -> Result<Control, DatapathError> {
+        Occupants::read(&self.pins)?.describe(self.control.load(), &self.ticks()?, &self.pins)
+    }
+
+    /// Changes the policy in force, of all interfaces at once, by one store.
+    ///
+    /// # Errors
+    /// A generation that is not loaded; then nothing has changed.
+    pub fn set_control(&mut self, control: Control) -> Result<(), DatapathError> {
+        let record = Occupants::read(&self.pins)?.encode(control, &self.ticks()?)?;
+        self.control.store(record);
+        Ok(())
+    }
+
+    /// Loads a policy into the slot that is neither confirmed nor pending. It judges nothing until it is chosen.
+    ///
+    /// # Errors
+    /// Both slots in use; a program that the kernel refuses; a table that does not fit. Then nothing of it stays.
+    pub fn load(&mut self, generation: u64, policy: &Compiled) -> Result<(), DatapathError> {
+        let ticks = self.ticks()?;
+        let control = self.settle(&ticks);
+        let occupants = Occupants::read(&self.pins)?;
+        let free = self.free_slot(control, &occupants)?;
+        if let Some(slot) = occupants.slot(generation)
+            && slot != free
+        {
+            return Err(DatapathError::InForce { generation });
+        }
+        self.clear(free)?;
+        load::generation(&self.pins, generation, policy, &ticks)?;
+        let folder = self.pins.generation(generation);
+        let note = SchedClassifier::from_pin(folder.join(load::NOTE))
+            .map_err(DatapathError::aya("open the pinned program note"))?;
+        let judge = Xdp::from_pin(folder.join(load::POLICY), XdpAttachType::Interface)
+            .map_err(DatapathError::aya("open the pinned program policy"))?;
+        let fill = || DatapathError::aya(format!("put generation {generation} into its slot"));
+        maps::slots(&self.pins.object(maps::EGRESS_SLOTS))?
+            .set(
+                free,
+                note.fd().map_err(DatapathError::aya("use the program note"))?,
+                0,
+            )
+            .map_err(fill())?;
+        maps::slots(&self.pins.object(maps::SLOTS))?
+            .set(
+                free,
+                judge.fd().map_err(DatapathError::aya("use the program policy"))?,
+                0,
+            )
+            .map_err(fill())
+    }
+
+    /// The generations that stand in a slot.
+    ///
+    /// # Errors
+    /// Damaged pins.
+    pub fn generations(&self) -> Result<Vec<u64>, DatapathError> {
+        let Occupants(found) = Occupants::read(&self.pins)?;
+        let mut generations: Vec<u64> = found.into_iter().flatten().collect();
+        generations.sort_unstable();
+        Ok(generations)
+    }
+
+    /// Empties slots that the control record does not name and removes generations that stand in none.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub fn collect(&mut self) -> Result<(), DatapathError> {
+        let control = self.settle(&self.ticks()?);
+        let used = used_slots(control);
+        for slot in (0..record::SLOTS).filter(|slot| !used.contains(slot)) {
+            self.clear(slot)?;
+        }
+        let kept = self.generations()?;
+        let folders = self
+            .pins
+            .generation_folders()
+            .map_err(DatapathError::call(format!(
+                "read {}",
+                self.pins.shared().display()
+            )))?;
+        for generation in folders
+            .into_iter()
+            .filter(|generation| !kept.contains(generation))
+        {
+            pins::remove_tree(&self.pins.generation(generation), &mut 0)?;
+        }
+        Ok(())
+    }
+
+    /// A generation's coverage as the kernel has it.
+    ///
+    /// # Errors
+    /// A generation that is not loaded.
+    pub fn coverage(&self, generation: u64) -> Result<BTreeMap<CoverageKey, Coverage>, DatapathError> {
+        tables::coverage(&self.pins, generation)
+    }
+
+    /// The row that decides about `source` at `service`: the longest prefix that holds it.
+    ///
+    /// # Errors
+    /// A generation that is not loaded.
+    pub fn covering(
+        &self,
+        generation: u64,
+        service: ServiceId,
+        source: IpAddr,
+    ) -> Result<Option<(CoverageKey, Coverage)>, DatapathError> {
+        tables::find(&self.pins, generation, service, source)
+    }
+
+    /// A generation's service table as the kernel has it.
+    ///
+    /// # Errors
+    /// A generation that is not loaded.
+    pub fn services(&self, generation: u64) -> Result<BTreeMap<ServicePort, ServiceId>, DatapathError> {
+        tables::services(&self.pins, generation)
+    }
+
+    /// Changes a generation's coverage in place: puts first, then removes.
+    ///
+    /// # Errors
+    /// A full table, naming the network that did not fit; what was put before it is taken back.
+    pub fn update(
+        &mut self,
+        generation: u64,
+        put: &[(CoverageKey, Coverage)],
+        remove: &[CoverageKey],
+    ) -> Result<(), DatapathError> {
+        tables::update(&self.pins, generation, &self.ticks()?, put, remove)
+    }
+
+    /// What a loaded policy, chosen or not, says about a frame that comes in on `ifindex`. Changes nothing.
+    ///
+    /// # Errors
+    /// A generation that is not loaded; a frame shorter than an Ethernet header.
+    pub fn check(
+        &self,
+        generation: u64,
+        frame: &[u8],
+        ifindex: Option<u32>,
+    ) -> Result<Answer, DatapathError> {
+        probe::check(&self.pins, generation, frame, ifindex)
+    }
+
+    /// Attaches to an interface of the caller's network namespace, or adopts the attachment that is there.
+    ///
+    /// # Errors
+    /// The loopback interface, a device without Ethernet header, a foreign program, a mode that cannot be had.
+    pub fn attach(&mut self, ifindex: u32, mode: Attach) -> Result<Attached, DatapathError> {
+        attach::attach(&self.pins, &mut self.fixed, ifindex, mode)
+    }
+
+    /// Takes pgfw off an interface. One that carries nothing of it is left as it is.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub fn detach(&mut self, ifindex: u32) -> Result<(), DatapathError> {
+        attach::detach(&self.pins, ifindex)
+    }
+
+    /// Every interface that has a link, and whether it still holds.
+    ///
+    /// # Errors
+    /// A pin that is no link.
+    pub fn attached(&self) -> Result<Vec<Attached>, DatapathError> {
+        attach::attached(&self.pins)
+    }
+
+    /// What has been counted since the pins were made.
+    ///
+    /// # Errors
+    /// Damaged pins.
+    pub fn counters(&self) -> Result<Counters, DatapathError> {
+        counters::read(&self.pins)
+    }
+
+    fn ticks(&self) -> Result<Ticks, DatapathError> {
+        Ticks::read(&self.fixed.clock)
+    }
+
+    /// The record without a pending policy whose deadline has passed: the kernel no longer looks at it, and its slot is
+    /// free.
+    fn settle(&self, ticks: &Ticks) -> record::Control {
+        let control = self.control.load();
+        match control.pending {
+            Some(pending) if pending.deadline <= ticks.now() => {
+                let settled = record::Control {
+                    confirmed: control.confirmed,
+                    pending: None,
+                };
+                self.control.store(settled);
+                settled
+            }
+            Some(_) | None => control,
+        }
+    }
+
+    fn free_slot(&self, control: record::Control, occupants: &Occupants) -> Result<u32, DatapathError> {
+        let used = used_slots(control);
+        (0..record::SLOTS)
+            .find(|slot| !used.contains(slot))
+            .ok_or_else(|| {
+                let Occupants([first, second]) = *occupants;
+                let (confirmed, pending) = match control.confirmed {
+                    Chosen::Slot(0) | Chosen::Pass => (first, second),
+                    Chosen::Slot(_) => (second, first),
+                };
+                DatapathError::SlotsFull {
+                    confirmed: confirmed.unwrap_or(0),
+                    pending: pending.unwrap_or(0),
+                }
+            })
+    }
+
+    fn clear(&mut self, slot: u32) -> Result<(), DatapathError> {
+        for name in [maps::SLOTS, maps::EGRESS_SLOTS] {
+            let mut array = maps::slots(&self.pins.object(name))?;
+            match array.clear_index(&slot) {
+                Ok(()) => {}
+                // Empty already.
+                Err(aya::maps::MapError::SyscallError(error))
+                    if error.io_error.raw_os_error() == Some(libc::ENOENT) => {}
+                Err(error) => return Err(DatapathError::aya(format!("empty slot {slot}"))(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn used_slots(control: record::Control) -> BTreeSet<u32> {
+    [
+        Some(control.confirmed),
+        control.pending.map(|pending| pending.choice),
+    ]
+    .into_iter()
+    .flatten()
+    .filter_map(|chosen| match chosen {
+        Chosen::Pass => None,
+        Chosen::Slot(slot) => Some(slot),
+    })
+    .collect()
+}

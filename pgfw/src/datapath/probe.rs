@@ -1,0 +1,66 @@
+//! Asking a loaded policy about a packet that is not there (BPF_PROG_TEST_RUN).
+
+use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya_obj::programs::XdpAttachType;
+use pgfw_common::reason::{Action, Reason};
+
+use super::error::DatapathError;
+use super::load::PROBE;
+use super::pins::Pins;
+use super::tables;
+use crate::policy::coverage::ServiceId;
+
+/// What a policy says about one packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    pub verdict: Action,
+    pub reason: Reason,
+    /// The service whose port was addressed.
+    pub service: Option<ServiceId>,
+}
+
+/// net/bpf/test_run.c: nothing shorter than an Ethernet header.
+const SHORTEST: usize = 14;
+
+pub(super) fn check(
+    pins: &Pins,
+    generation: u64,
+    frame: &[u8],
+    ifindex: Option<u32>,
+) -> Result<Answer, DatapathError> {
+    if frame.len() < SHORTEST {
+        return Err(DatapathError::FrameTooShort { length: frame.len() });
+    }
+    let path = tables::existing(pins, generation)?.join(PROBE);
+    let probe = Xdp::from_pin(&path, XdpAttachType::Interface)
+        .map_err(DatapathError::aya("open the pinned program probe"))?;
+    let context = ifindex.map(|ifindex| context(frame.len(), ifindex));
+    let result = probe
+        .test_run(TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: context.as_ref().map(<[u8; 24]>::as_slice),
+            ..TestRunOptions::default()
+        })
+        .map_err(DatapathError::aya("ask the policy about a frame"))?;
+    let word = result.return_value;
+    let [number, _, low, high] = word.to_le_bytes();
+    let reason = Reason::from_number(number).ok_or_else(|| DatapathError::Damaged {
+        path: pins.root().to_owned(),
+        what: format!("the probe of generation {generation} answered {word:#x}"),
+    })?;
+    let service = u16::from_le_bytes([low, high]);
+    Ok(Answer {
+        verdict: reason.action(),
+        reason,
+        service: (service != 0).then_some(ServiceId(service)),
+    })
+}
+
+/// struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+fn context(length: usize, ifindex: u32) -> [u8; 24] {
+    let mut bytes = [0; 24];
+    let end = u32::try_from(length).unwrap_or(u32::MAX);
+    bytes[4..8].copy_from_slice(&end.to_ne_bytes());
+    bytes[12..16].copy_from_slice(&ifindex.to_ne_bytes());
+    bytes
+}

@@ -1,0 +1,166 @@
+//! Certificates and revocations.
+
+use rusqlite::{Row, params};
+
+use super::types::{Authority, Certificate, Revocation, RevocationReason};
+use super::{Ledger, LedgerError, bad_value};
+use crate::clock::WallTime;
+
+/// A revocation counts for the certificate of the same issuer and serial.
+const CERTIFICATES: &str = "
+    SELECT c.serial, c.authority, c.authority_generation, c.name, c.subject_dn, c.not_before, c.not_after, c.issued,
+           c.requester, c.reason, r.revoked, r.reason, c.pem
+    FROM certificates c
+    LEFT JOIN revocations r USING (serial, authority, authority_generation)";
+
+impl Ledger {
+    /// All certificates ever issued, oldest first.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn certificates(&self) -> Result<Vec<Certificate>, LedgerError> {
+        self.rows(
+            &format!("{CERTIFICATES} ORDER BY c.issued, c.rowid"),
+            [],
+            read_certificate,
+        )
+    }
+
+    /// `serial`: 32 lowercase hexadecimal digits.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn certificate_by_serial(&self, serial: &str) -> Result<Option<Certificate>, LedgerError> {
+        let sql = format!("{CERTIFICATES} WHERE c.serial = ?1");
+        Ok(self.rows(&sql, [serial], read_certificate)?.into_iter().next())
+    }
+
+    /// # Errors
+    /// [`LedgerError::SerialTaken`]; [`LedgerError`]
+    pub fn record_certificate(&mut self, certificate: &Certificate) -> Result<(), LedgerError> {
+        // No `..`: what has no column is named here. Revocations have rows of their own.
+        let Certificate {
+            serial,
+            authority,
+            authority_generation,
+            name,
+            subject_dn,
+            not_before,
+            not_after,
+            issued,
+            requester,
+            reason,
+            revoked: _,
+            revoke_reason: _,
+            pem,
+        } = certificate;
+        let added = self.write(|db| {
+            db.execute(
+                "INSERT INTO certificates (serial, authority, authority_generation, name, subject_dn, not_before, \
+                 not_after, issued, requester, reason, pem) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+                 ON CONFLICT (serial) DO NOTHING",
+                params![
+                    serial,
+                    authority.as_str(),
+                    authority_generation,
+                    name,
+                    subject_dn,
+                    not_before.0,
+                    not_after.0,
+                    issued.0,
+                    requester,
+                    reason,
+                    pem
+                ],
+            )
+        })?;
+        match added {
+            0 => Err(LedgerError::SerialTaken {
+                serial: serial.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// All revocations, oldest first.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn revocations(&self) -> Result<Vec<Revocation>, LedgerError> {
+        self.rows(
+            "SELECT serial, authority, authority_generation, revoked, reason, requester FROM revocations \
+             ORDER BY revoked, rowid",
+            [],
+            |row| {
+                Ok(Revocation {
+                    serial: row.get(0)?,
+                    authority: read_authority(row, 1)?,
+                    authority_generation: row.get(2)?,
+                    revoked: WallTime(row.get(3)?),
+                    reason: RevocationReason::from_number(row.get(4)?),
+                    requester: row.get(5)?,
+                })
+            },
+        )
+    }
+
+    /// Records revocations, all or none, and returns how many were new. What is revoked keeps its first time and
+    /// reason. The certificate itself need not be known.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn record_revocations(&mut self, revocations: &[Revocation]) -> Result<usize, LedgerError> {
+        self.write(|db| {
+            let mut insert = db.prepare_cached(
+                "INSERT INTO revocations (serial, authority, authority_generation, revoked, reason, requester) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+            )?;
+            let mut added = 0;
+            for revocation in revocations {
+                let Revocation {
+                    serial,
+                    authority,
+                    authority_generation,
+                    revoked,
+                    reason,
+                    requester,
+                } = revocation;
+                added += insert.execute(params![
+                    serial,
+                    authority.as_str(),
+                    authority_generation,
+                    revoked.0,
+                    reason.number(),
+                    requester
+                ])?;
+            }
+            Ok(added)
+        })
+    }
+}
+
+fn read_certificate(row: &Row<'_>) -> rusqlite::Result<Certificate> {
+    Ok(Certificate {
+        serial: row.get(0)?,
+        authority: read_authority(row, 1)?,
+        authority_generation: row.get(2)?,
+        name: row.get(3)?,
+        subject_dn: row.get(4)?,
+        not_before: WallTime(row.get(5)?),
+        not_after: WallTime(row.get(6)?),
+        issued: WallTime(row.get(7)?),
+        requester: row.get(8)?,
+        reason: row.get(9)?,
+        revoked: row.get::<_, Option<i64>>(10)?.map(WallTime),
+        revoke_reason: row.get::<_, Option<u8>>(11)?.map(RevocationReason::from_number),
+        pem: row.get(12)?,
+    })
+}
+
+fn read_authority(row: &Row<'_>, column: usize) -> rusqlite::Result<Authority> {
+    let text: String = row.get(column)?;
+    Authority::ALL
+        .into_iter()
+        .find(|a| a.as_str() == text)
+        .ok_or_else(|| bad_value("authority", text))
+}

@@ -1,0 +1,256 @@
+//! One instance of pgfw as its files and pins have it: the ledger, the tables in the kernel, and the lock around both.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::unrecorded::Unrecorded;
+use crate::clock::{self, Now};
+use crate::config::Config;
+use crate::datapath::{Choice, Control, Datapath};
+use crate::failure::{Explain, Failure};
+use crate::ledger::Ledger;
+use crate::ledger::types::{Certificate, Entry, Generation};
+use crate::paths::Paths;
+
+/// The daemon keeps one for its life; a command that works without the daemon opens its own.
+///
+/// Nothing is cached between calls that another process may have changed: what a command recorded while the
+/// daemon looked away is seen at the next call.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) paths: Paths,
+    pub(super) ledger: Ledger,
+    /// `None`: nothing is in the kernel.
+    pub(super) datapath: Option<Datapath>,
+    pub(super) boot_id: String,
+    pub(super) unrecorded: Unrecorded,
+    /// This process lives on and tries again what could not be recorded: the daemon does.
+    pub(super) stays: bool,
+    /// What the last start or reload could not do, one sentence each, until it can.
+    pub(super) complaints: Vec<String>,
+    pub(super) crls_looked_at: Option<crate::clock::BootTime>,
+    pub(super) waiting: super::work::Waiting,
+}
+
+/// What the ledger says, with what it could not take yet.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub entries: Vec<Entry>,
+    pub certificates: Vec<Certificate>,
+}
+
+impl Engine {
+    /// Opens ledger and pins for changes.
+    ///
+    /// # Errors
+    /// A ledger or a pin folder that cannot be used.
+    pub fn open(paths: &Paths) -> Result<Engine, Failure> {
+        make_state_dir(paths)?;
+        let ledger = Ledger::open(&paths.ledger())?;
+        let datapath = Datapath::exists(&paths.bpffs)
+            .then(|| Datapath::open(&paths.bpffs))
+            .transpose()?;
+        Engine::with(paths, ledger, datapath)
+    }
+
+    /// Opens what is there to look at it; makes nothing.
+    ///
+    /// # Errors
+    /// As for [`Engine::open`]; also where no ledger is.
+    pub fn look(paths: &Paths) -> Result<Engine, Failure> {
+        let ledger = Ledger::open_read_only(&paths.ledger())?;
+        let datapath = Datapath::exists(&paths.bpffs)
+            .then(|| Datapath::open(&paths.bpffs))
+            .transpose()?;
+        Engine::with(paths, ledger, datapath)
+    }
+
+    pub(super) fn with(paths: &Paths, ledger: Ledger, datapath: Option<Datapath>) -> Result<Engine, Failure> {
+        let boot_id = clock::boot_id().map_err(|source| EngineError::BootId { source })?;
+        Ok(Engine {
+            paths: paths.clone(),
+            ledger,
+            datapath,
+            boot_id,
+            unrecorded: Unrecorded::load(paths.unrecorded()),
+            stays: false,
+            complaints: Vec::new(),
+            crls_looked_at: None,
+            waiting: super::work::Waiting::default(),
+        })
+    }
+
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What the loaded programs say goes to the journal, of every generation in the kernel now.
+    ///
+    /// # Errors
+    /// Pins that cannot be read.
+    #[cfg(feature = "log")]
+    pub fn follow_diagnostics(&self) -> Result<(), Failure> {
+        for generation in self.referenced()? {
+            if let Some(datapath) = &self.datapath {
+                datapath.follow_diagnostics(generation)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever changes ledger, tables or PostgreSQL's files holds this; it ends with the value, or with the process.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn lock(&self) -> Result<Flock<File>, Failure> {
+        lock(&self.paths)
+    }
+
+    pub(super) fn facts(&self) -> Result<Facts, Failure> {
+        let mut entries = self.ledger.entries()?;
+        let mut certificates = self.ledger.certificates()?;
+        self.unrecorded
+            .apply(&mut entries, &mut certificates, Now::read().wall());
+        Ok(Facts {
+            entries,
+            certificates,
+        })
+    }
+
+    /// The control record, as the kernel has it; "everything passes" where nothing is in the kernel.
+    pub(super) fn control(&self) -> Result<Control, Failure> {
+        match &self.datapath {
+            Some(datapath) => Ok(datapath.control()?),
+            None => Ok(Control {
+                confirmed: Choice::Pass,
+                pending: None,
+            }),
+        }
+    }
+
+    /// The generation that judges packets at `now`, if one does.
+    pub(super) fn judging(&self, now: &Now) -> Result<Option<u64>, Failure> {
+        let control = self.control()?;
+        let choice = match control.pending {
+            Some((choice, deadline)) if now.boot < deadline => choice,
+            Some(_) | None => control.confirmed,
+        };
+        match choice {
+            Choice::Pass => Ok(None),
+            Choice::Generation(number) => Ok(Some(number)),
+        }
+    }
+
+    /// The config that a generation was made from; it was checked when the generation began.
+    pub(super) fn config_of(&self, number: u64) -> Result<Config, Failure> {
+        let Generation { number, config, .. } = self
+            .ledger
+            .generation(number)?
+            .ok_or(EngineError::UnknownGeneration { number })?;
+        Ok(Config::parse(
+            &config,
+            &PathBuf::from(format!("policy {number} of the ledger")),
+        )?)
+    }
+
+    /// The config in force: of the generation that judges, else of the confirmed one.
+    ///
+    /// # Errors
+    /// When no policy was ever confirmed, or its text does not parse any more.
+    pub fn config(&self) -> Result<Config, Failure> {
+        let number = match self.judging(&Now::read())? {
+            Some(number) => Some(number),
+            None => self.ledger.confirmed()?.map(|g| g.number),
+        };
+        match number {
+            Some(number) => self.config_of(number),
+            None => Ok(Config::read(&self.paths.config)?),
+        }
+    }
+}
+
+/// Who asks, as the audit log and the ledger name them: `root`, `alice`, or the bare number.
+pub fn requester(uid: u32) -> String {
+    match nix::unistd::User::from_uid(uid.into()) {
+        Ok(Some(user)) => user.name,
+        Ok(None) | Err(_) => format!("uid {uid}"),
+    }
+}
+
+/// [`Engine::lock`] for what needs no engine.
+pub(super) fn lock(paths: &Paths) -> Result<Flock<File>, Failure> {
+    let file = paths.change_lock();
+    let failed = |source: std::io::Error| EngineError::Lock {
+        file: file.clone(),
+        source,
+    };
+    let open = lock_file(&file).map_err(failed)?;
+    Ok(Flock::lock(open, FlockArg::LockExclusive).map_err(|(_, errno)| failed(errno.into()))?)
+}
+
+pub(super) fn make_state_dir(paths: &Paths) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    // 0755: PostgreSQL's user goes through it to its own files; what is secret in here has modes of its own.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(&paths.state_dir)
+        .map_err(|source| {
+            EngineError::StateDir {
+                dir: paths.state_dir.clone(),
+                source,
+            }
+            .into()
+        })
+}
+
+pub(crate) fn lock_file(path: &std::path::Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EngineError {
+    #[error("this boot's id cannot be read")]
+    BootId { source: std::io::Error },
+    #[error("the lock {} cannot be taken", file.display())]
+    Lock { file: PathBuf, source: std::io::Error },
+    #[error("the folder {} cannot be made", dir.display())]
+    StateDir { dir: PathBuf, source: std::io::Error },
+    #[error("policy {number} is in the kernel and not in the ledger")]
+    UnknownGeneration { number: u64 },
+}
+
+impl Explain for EngineError {
+    fn remedy(&self) -> String {
+        match self {
+            EngineError::BootId { source: _ } => "Mount /proc.".into(),
+            EngineError::Lock { file, source: _ } => {
+                format!(
+                    "Make the folder of {} writable for root, and free space on it.",
+                    file.display()
+                )
+            }
+            EngineError::StateDir { dir, source: _ } => {
+                format!(
+                    "Make the folder above {} writable for root, or choose another with --state-dir.",
+                    dir.display()
+                )
+            }
+            EngineError::UnknownGeneration { number: _ } => {
+                "The ledger was lost or restored: `pgfw off`, then start pgfw again.".into()
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! `reload`, `confirm`, `rollback`: each is one store into the control record, for all interfaces at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Engine;
+use super::start::Missing;
+use crate::api::{Changed, Reload, Reloaded};
+use crate::clock::Now;
+use crate::config::Config;
+use crate::datapath::{Choice, Control};
+use crate::failure::{Explain, Failure};
+use crate::host::interfaces;
+use crate::ledger::types::{Generation, GenerationState};
+use crate::policy::access;
+use crate::policy::coverage::{Compiled, Coverage, Until};
+
+/// How long the first policy of a host stands when nobody says otherwise.
+const PROBATION: Duration = Duration::from_secs(300);
+
+/// What to do about a change that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirmation {
+    Confirm,
+    RollBack,
+}
+
+impl Engine {
+    /// Brings the filter to what `pgfw.toml` says now.
+    ///
+    /// # Errors
+    /// A config that is not right, a change that already waits, one that would cut a live SSH peer, a program that
+    /// this kernel refuses. What runs goes on.
+    pub fn reload(&mut self, request: &Reload) -> Result<Reloaded, Failure> {
+        let Reload {
+            dry_run,
+            confirm,
+            force,
+        } = request;
+        let _lock = self.lock()?;
+        if self.datapath.is_none() {
+            return Err(GenerationError::Off.into());
+        }
+        self.settle()?;
+        if let Some(pending) = self.ledger.pending()? {
+            return Err(GenerationError::Waits {
+                number: pending.number,
+                seconds: self.seconds_left()?,
+            }
+            .into());
+        }
+        let now = Now::read();
+        let config = Config::read(&self.paths.config)?;
+        interfaces::matching(&config.firewall.interfaces)?;
+        let confirmed = self.ledger.confirmed()?;
+        let running = match &confirmed {
+            Some(g) => Some(self.config_of(g.number)?),
+            None => None,
+        };
+        let before = match (&running, &confirmed) {
+            (Some(config), Some(g)) => Some(self.compile(config, g.number, &now)?),
+            (Some(_) | None, _) => None,
+        };
+        let after = self.compile(&config, 0, &now)?;
+        let mut difference = describe(before.as_ref(), &after);
+        let rules = access::compile(&config)?;
+        let rules_before = running.as_ref().and_then(|config| access::compile(config).ok());
+        if rules_before.is_some_and(|before| before != rules) {
+            difference.push(
+                "~ PostgreSQL's rules change with it; bring them to the server with: pgfw pg apply".into(),
+            );
+        }
+        if *dry_run {
+            return Ok(Reloaded {
+                generation: None,
+                deadline: None,
+                difference,
+                complaints: self.complaints.clone(),
+            });
+        }
+        if let Some(confirmed) = &confirmed
+            && confirmed.config == config.text
+        {
+            self.attach_all(&config, Missing::Complain)?;
+            self.refresh()?;
+            return Ok(Reloaded {
+                generation: None,
+                deadline: None,
+                difference,
+                complaints: self.complaints.clone(),
+            });
+        }
+        if !force {
+            self.guard_config(running.as_ref().zip(before.as_ref()), (&config, &after), &now)?;
+        }
+        // Where nothing was ever confirmed, the fallback is "everything passes": that is a probation.
+        let wait = match (confirm, &confirmed) {
+            (Some(seconds), _) => Some(Duration::from_secs(*seconds)),
+            (None, None) => Some(PROBATION),
+            (None, Some(_)) => None,
+        };
+        let number = self.begin(&config, wait.unwrap_or(Duration::from_secs(30)))?;
+        if let Err(failure) = self.attach_all(&config, Missing::Refuse) {
+            self.undo(number)?;
+            return Err(failure);
+        }
+        let deadline = match wait {
+            Some(time) => Some(deadline(&now, time)),
+            None => {
+                self.confirm(number)?;
+                None
+            }
+        };
+        Ok(Reloaded {
+            generation: Some(number),
+            deadline,
+            difference,
+            complaints: Vec::new(),
+        })
+    }
+
+    /// Keeps or undoes the change that waits.
+    ///
+    /// # Errors
+    /// Nothing waits, or its deadline has passed.
+    pub fn decide(&mut self, what: Confirmation) -> Result<Changed, Failure> {
+        let _lock = self.lock()?;
+        self.settle()?;
+        let Some(pending) = self.ledger.pending()? else {
+            return Err(match self.ledger.latest()? {
+                Some(Generation {
+                    number,
+                    state: GenerationState::RolledBack,
+                    config: _,
+                    hash: _,
+                    created: _,
+                }) => GenerationError::Undone { number }.into(),
+                Some(_) | None => GenerationError::NothingWaits.into(),
+            });
+        };
+        let number = pending.number;
+        let line = match what {
+            Confirmation::Confirm => {
+                self.confirm(number)?;
+                format!("Policy {number} is confirmed: it stays over restarts and reboots.")
+            }
+            Confirmation::RollBack => {
+                self.undo(number)?;
+                match self.control()?.confirmed {
+                    Choice::Generation(old) => {
+                        format!("Policy {number} is undone; policy {old} counts again.")
+                    }
+                    Choice::Pass => format!("Policy {number} is undone; every packet passes as before."),
+                }
+            }
+        };
+        Ok(Changed {
+            lines: vec![line],
+            cut: 0,
+        })
+    }
+
+    /// The ledger first: were the kernel told and the ledger not, a reboot would bring the old policy back unasked.
+    fn confirm(&mut self, number: u64) -> Result<(), Failure> {
+        self.ledger.confirm(number)?;
+        self.datapath().set_control(Control {
+            confirmed: Choice::Generation(number),
+            pending: None,
+        })?;
+        self.datapath().collect()?;
+        let config = self.config_of(number)?;
+        self.attach_all(&config, Missing::Complain)?;
+        let marker = self.paths.confirmed_marker();
+        std::fs::write(&marker, MARKER).map_err(|source| GenerationError::Marker { file: marker, source })?;
+        Ok(())
+    }
+}
+
+/// What the marker beside the config says to whoever finds it.
+const MARKER: &str = "A policy of pgfw was confirmed on this host. Should the ledger be lost, pgfw refuses to start over \
+as if it had never run here; remove this file to start over.\n";
+
+fn deadline(now: &Now, time: Duration) -> String {
+    crate::clock::WallTime(now.wall().0 + i64::try_from(time.as_secs()).unwrap_or(i64::MAX / 2)).rfc3339()
+}
+
+/// The difference in effective access, one line a network.
+fn describe(before: Option<&Compiled>, after: &Compiled) -> Vec<String> {
+    let empty = Compiled::default();
+    let flat = |c: &Compiled| -> BTreeMap<(String, ipnet::IpNet), Coverage> {
+        c.coverage
+            .iter()
+            .map(|(key, cell)| {
+                (
+                    (c.names.get(&key.service).cloned().unwrap_or_default(), key.net),
+                    *cell,
+                )
+            })
+            .collect()
+    };
+    let (old, new) = (flat(before.unwrap_or(&empty)), flat(after));
+    let open =
+        |cell: Option<&Coverage>| cell.is_some_and(|c| c.deny == Until::Absent && c.allow != Until::Absent);
+    let mut lines = Vec::new();
+    for key in old.keys().chain(new.keys().filter(|k| !old.contains_key(*k))) {
+        let (service, net) = key;
+        match (open(old.get(key)), open(new.get(key))) {
+            (false, true) => lines.push(format!("+ {service} opens to {net}")),
+            (true, false) => lines.push(format!("- {service} closes to {net}")),
+            (true, true) | (false, false) => {}
+        }
+    }
+    if let Some(before) = before {
+        if before.services != after.services {
+            lines.push("~ the services' ports change".into());
+        }
+        if before.settings != after.settings {
+            lines.push("~ the firewall's settings change".into());
+        }
+    }
+    lines
+}
+
+#[derive(Debug, thiserror::Error)]
+enum GenerationError {
+    #[error("pgfw is off on this host: nothing is attached")]
+    Off,
+    #[error("policy {number} still waits for its confirmation, {seconds} s more")]
+    Waits { number: u64, seconds: u64 },
+    #[error("no change waits for a confirmation")]
+    NothingWaits,
+    #[error(
+        "no change waits for a confirmation: policy {number} was not confirmed in time, or was rolled back"
+    )]
+    Undone { number: u64 },
+    #[error("the marker {} cannot be written", file.display())]
+    Marker {
+        file: std::path::PathBuf,
+        source: std::io::Error,
+    },
+}
+
+impl Explain for GenerationError {
+    fn remedy(&self) -> String {
+        match self {
+            GenerationError::Off => "Start it again with: systemctl restart pgfw".into(),
+            GenerationError::Waits { number: _, seconds: _ } => {
+                "Keep it with `pgfw confirm`, or undo it with `pgfw rollback`, then reload again.".into()
+            }
+            GenerationError::NothingWaits => "`pgfw status` shows what counts.".into(),
+            GenerationError::Undone { number: _ } => {
+                "Start over with: pgfw reload --confirm 60s (on a host where nothing was confirmed yet: pgfw reload)"
+                    .into()
+            }
+            GenerationError::Marker { file, source: _ } => format!(
+                "The policy is confirmed; make the folder of {} writable and reload, so that a lost ledger is noticed.",
+                file.display()
+            ),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What a command does, with the daemon or without it: the same code in both, under the same lock.
+
+mod certificates;
+mod coverable;
+mod engine;
+mod entries;
+mod events;
+mod generations;
+mod guard;
+mod inspect;
+mod off;
+mod pg;
+mod refresh;
+mod revoke;
+mod start;
+mod unrecorded;
+mod work;
+
+pub use certificates::{IssueRequest, IssuedCertificate};
+pub(crate) use engine::lock_file;
+pub use engine::{Engine, requester};
+pub use events::EventSource;
+pub use generations::Confirmation;
+pub use inspect::status_without_daemon;
+pub use off::{Removed, off};
+pub use pg::{clusters_to_apply, clusters_to_release, pg_release};
+pub use revoke::{Layer, Revoke, Revoked};
+pub use start::Started;

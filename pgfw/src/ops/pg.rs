@@ -1,0 +1,124 @@
+//! `pgfw pg apply`, `pg release`: the server's side of the config.
+
+use super::Engine;
+use super::certificates::{no_cluster, store};
+use super::engine::{lock, make_state_dir};
+use crate::config::{Config, Manage};
+use crate::failure::{Code, Failure};
+use crate::ledger::types::Authority;
+use crate::paths::Paths;
+use crate::postgres::{self, Applied, Edits, Leave, Released, TlsMaterial};
+
+/// The clusters of `pgfw.toml` that `pg apply` means: the one named, else every one that pgfw manages.
+///
+/// # Errors
+/// No such cluster, none at all, or only ones that pgfw does not manage.
+pub fn clusters_to_apply(paths: &Paths, cluster: Option<&str>) -> Result<Vec<String>, Failure> {
+    let named = clusters(paths, cluster)?;
+    if cluster.is_some() {
+        return Ok(named.into_iter().map(|(name, _)| name).collect());
+    }
+    let managed = named.into_iter().filter(|(_, manage)| *manage != Manage::None);
+    let managed: Vec<String> = managed.map(|(name, _)| name).collect();
+    if managed.is_empty() {
+        return Err(Failure::new(
+            Code::NotFound,
+            format!("pgfw manages no cluster of {}", paths.config.display()),
+            "Set manage = \"files\" in its [[postgres]] section.",
+        ));
+    }
+    Ok(managed)
+}
+
+/// The clusters of `pgfw.toml` that `pg release` means: the one named, else every one. Also those that are not to be
+/// managed any more: that may have been said first.
+///
+/// # Errors
+/// No such cluster, or none at all.
+pub fn clusters_to_release(paths: &Paths, cluster: Option<&str>) -> Result<Vec<String>, Failure> {
+    let named = clusters(paths, cluster)?;
+    Ok(named.into_iter().map(|(name, _)| name).collect())
+}
+
+fn clusters(paths: &Paths, cluster: Option<&str>) -> Result<Vec<(String, Manage)>, Failure> {
+    let config = Config::read(&paths.config)?;
+    let meant = |name: &str| cluster.is_none_or(|wanted| name == wanted);
+    let named = config.postgres.iter().filter(|c| meant(&c.name));
+    let named: Vec<(String, Manage)> = named.map(|c| (c.name.clone(), c.manage)).collect();
+    match (named.is_empty(), cluster) {
+        (false, _) => Ok(named),
+        (true, Some(name)) => Err(no_cluster(&config, name, &paths.config)),
+        (true, None) => Err(Failure::new(
+            Code::NotFound,
+            format!("there is no cluster in {}", paths.config.display()),
+            "Add a [[postgres]] section.",
+        )),
+    }
+}
+
+/// Gives a cluster back. Needs neither the daemon nor a ledger: what was lost must not stand in the way.
+///
+/// # Errors
+/// No such cluster; files that cannot be written, a server that does not take them: it is then pgfw's as before.
+pub fn pg_release(paths: &Paths, name: &str, leave: Leave) -> Result<Released, Failure> {
+    make_state_dir(paths)?;
+    let _lock = lock(paths)?;
+    let config = Config::read(&paths.config)?;
+    let cluster = config
+        .cluster(name)
+        .ok_or_else(|| no_cluster(&config, name, &paths.config))?;
+    Ok(postgres::release(cluster, paths, leave)?)
+}
+
+impl Engine {
+    /// Brings PostgreSQL's files to what `pgfw.toml` says, and proves on the server that they count.
+    ///
+    /// # Errors
+    /// No such cluster, no certificate for it, files that cannot be written, a server that does not take them: it is
+    /// then as before.
+    pub fn pg_apply(&mut self, cluster: &str, replace_edits: bool) -> Result<Applied, Failure> {
+        let _lock = self.lock()?;
+        let config = Config::read(&self.paths.config)?;
+        self.apply_cluster(&config, cluster, replace_edits)
+    }
+
+    pub(super) fn apply_cluster(
+        &mut self,
+        config: &Config,
+        name: &str,
+        replace_edits: bool,
+    ) -> Result<Applied, Failure> {
+        let cluster = config
+            .cluster(name)
+            .ok_or_else(|| no_cluster(config, name, &self.paths.config))?
+            .clone();
+        let store = store(config);
+        let pair = store.server_pair(name)?.ok_or_else(|| {
+            Failure::refused(
+                format!("cluster `{name}` has no server certificate"),
+                "Make the authorities with `pgfw ca init`, then the certificate with `pgfw cert server`.",
+            )
+        })?;
+        self.publish_crls(&self.reach()?)?;
+        let read = |file: &std::path::Path| {
+            std::fs::read_to_string(file).map_err(|source| {
+                Failure::refused(
+                    format!("{} cannot be read: {source}", file.display()),
+                    "Issue the server certificate again with `pgfw cert server`.",
+                )
+            })
+        };
+        let material = TlsMaterial {
+            server_cert_pem: read(&pair.certificate)?,
+            server_key_pem: read(&pair.key)?,
+            client_ca_pem: store.roots(Authority::Client)?,
+            crl_dir: self.crl_folder(name),
+        };
+        let edits = if replace_edits {
+            Edits::Replace
+        } else {
+            Edits::Refuse
+        };
+        Ok(postgres::apply(&cluster, config, &self.paths, &material, edits)?)
+    }
+}

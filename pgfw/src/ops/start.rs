@@ -1,0 +1,329 @@
+//! What happens when the daemon starts: adopt what the kernel has, or load the last confirmed policy, or begin
+//! the probation of the very first one.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Engine;
+use super::coverable;
+use super::engine::make_state_dir;
+use crate::clock::Now;
+use crate::config::Config;
+use crate::datapath::{Choice, Control, Datapath};
+use crate::failure::{Explain, Failure};
+use crate::host::interfaces;
+use crate::ledger::Ledger;
+use crate::ledger::types::{EntryEnd, GenerationState};
+use crate::paths::Paths;
+
+/// How a start ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Started {
+    /// The kernel had the policy already; not a packet noticed.
+    Adopted { generation: u64 },
+    /// The confirmed policy was loaded.
+    Loaded { generation: u64 },
+    /// The first policy of this host; undone at the deadline unless confirmed.
+    Probation { generation: u64, seconds: u64 },
+}
+
+impl Engine {
+    /// Brings this host under its policy.
+    ///
+    /// # Errors
+    /// Nothing was ever confirmed and the config is not right, an interface is missing or taken; or the kernel
+    /// lacks something. What was enforced before goes on.
+    pub fn start(paths: &Paths, probation: Duration) -> Result<(Engine, Started), Failure> {
+        make_state_dir(paths)?;
+        let ledger = Ledger::open(&paths.ledger())?;
+        if ledger.confirmed()?.is_none() && ledger.pending()?.is_none() {
+            let marker = paths.confirmed_marker();
+            if marker.exists() {
+                return Err(StartError::LedgerLost {
+                    ledger: paths.ledger(),
+                    marker,
+                }
+                .into());
+            }
+            // A first start touches nothing before the config is known to be right.
+            let config = Config::read(&paths.config)?;
+            interfaces::matching(&config.firewall.interfaces)?;
+        }
+        let mut engine = Engine::with(paths, ledger, None)?;
+        engine.stays = true;
+        let lock = engine.lock()?;
+        engine.datapath = Some(Datapath::open(&paths.bpffs)?);
+        engine.settle()?;
+        let started = match engine.ledger.confirmed()? {
+            Some(confirmed) => engine.start_confirmed(confirmed.number)?,
+            None => engine.start_first(probation)?,
+        };
+        drop(lock);
+        Ok((engine, started))
+    }
+
+    fn start_confirmed(&mut self, number: u64) -> Result<Started, Failure> {
+        let now = Now::read();
+        let control = self.control()?;
+        let loaded = control.confirmed == Choice::Generation(number)
+            && self.datapath().generations()?.contains(&number);
+        if !loaded {
+            let compiled = self.compiled(number, &now)?;
+            self.datapath().load(number, &compiled)?;
+            self.datapath().set_control(Control {
+                confirmed: Choice::Generation(number),
+                pending: None,
+            })?;
+        }
+        self.refresh()?;
+        let config = self.config_of(number)?;
+        self.attach_all(&config, Missing::Complain)?;
+        self.datapath().collect()?;
+        Ok(if loaded {
+            Started::Adopted { generation: number }
+        } else {
+            Started::Loaded { generation: number }
+        })
+    }
+
+    fn start_first(&mut self, probation: Duration) -> Result<Started, Failure> {
+        if let Some(pending) = self.ledger.pending()? {
+            // A restart within the probation: the deadline stands.
+            self.refresh()?;
+            let config = self.config_of(pending.number)?;
+            self.attach_all(&config, Missing::Complain)?;
+            let seconds = self.seconds_left()?;
+            return Ok(Started::Probation {
+                generation: pending.number,
+                seconds,
+            });
+        }
+        let config = Config::read(&self.paths.config)?;
+        let generation = self.begin(&config, probation)?;
+        if let Err(failure) = self.attach_all(&config, Missing::Refuse) {
+            self.undo(generation)?;
+            return Err(failure);
+        }
+        Ok(Started::Probation {
+            generation,
+            seconds: probation.as_secs(),
+        })
+    }
+
+    /// Brings ledger and control record together: a deadline that passed, a power cycle inside a window, a confirm
+    /// that was recorded and not carried out.
+    pub fn settle(&mut self) -> Result<Settled, Failure> {
+        let now = Now::read();
+        let Some(pending) = self.ledger.pending()? else {
+            self.carry_out_confirmation()?;
+            return Ok(Settled::Nothing);
+        };
+        let control = self.control()?;
+        let alive = matches!(control.pending, Some((Choice::Generation(n), deadline))
+            if n == pending.number && now.boot < deadline);
+        let in_time = match &pending.state {
+            GenerationState::Pending { deadline } => deadline.boot_id == self.boot_id,
+            GenerationState::Confirmed | GenerationState::RolledBack | GenerationState::Superseded => false,
+        };
+        if alive && in_time {
+            return Ok(Settled::Waits);
+        }
+        self.undo(pending.number)?;
+        Ok(Settled::RolledBack {
+            generation: pending.number,
+        })
+    }
+
+    /// A confirmation that reached the ledger and, for a crash in between, not the kernel.
+    fn carry_out_confirmation(&mut self) -> Result<(), Failure> {
+        let (Some(confirmed), Some(datapath)) = (self.ledger.confirmed()?, &mut self.datapath) else {
+            return Ok(());
+        };
+        let wanted = Control {
+            confirmed: Choice::Generation(confirmed.number),
+            pending: None,
+        };
+        if datapath.control()? != wanted && datapath.generations()?.contains(&confirmed.number) {
+            datapath.set_control(wanted)?;
+            datapath.collect()?;
+        }
+        Ok(())
+    }
+
+    /// Loads `config` as a new pending generation beside the confirmed one and lets it judge until the deadline.
+    pub(super) fn begin(&mut self, config: &Config, time: Duration) -> Result<u64, Failure> {
+        let now = Now::read();
+        let deadline = EntryEnd::after(time, &now, &self.boot_id);
+        let number = self.ledger.begin(&config.text, &deadline, now.wall())?;
+        let confirmed = self.control()?.confirmed;
+        let loaded = self.compiled(number, &now).and_then(|compiled| {
+            self.datapath().load(number, &compiled)?;
+            let pending = Some((Choice::Generation(number), deadline.boot));
+            Ok(self.datapath().set_control(Control { confirmed, pending })?)
+        });
+        if let Err(failure) = loaded {
+            self.undo(number)?;
+            return Err(failure);
+        }
+        #[cfg(feature = "log")]
+        self.datapath().follow_diagnostics(number)?;
+        Ok(number)
+    }
+
+    /// Gives a pending generation up: the kernel first, then the ledger.
+    pub(super) fn undo(&mut self, number: u64) -> Result<(), Failure> {
+        let confirmed = self.control()?.confirmed;
+        if let Some(datapath) = &mut self.datapath {
+            datapath.set_control(Control {
+                confirmed,
+                pending: None,
+            })?;
+        }
+        self.ledger.roll_back(number)?;
+        if let Choice::Generation(number) = confirmed {
+            let config = self.config_of(number)?;
+            self.attach_all(&config, Missing::Complain)?;
+        } else if let Some(datapath) = &mut self.datapath {
+            for attached in datapath.attached()? {
+                datapath.detach(attached.ifindex)?;
+            }
+        }
+        if let Some(datapath) = &mut self.datapath {
+            datapath.collect()?;
+        }
+        Ok(())
+    }
+
+    /// Attaches to every interface that the config means, and detaches from every other unless a change waits.
+    pub(super) fn attach_all(&mut self, config: &Config, or: Missing) -> Result<(), Failure> {
+        let (found, missing) = match or {
+            Missing::Refuse => (interfaces::matching(&config.firewall.interfaces)?, Vec::new()),
+            Missing::Complain => interfaces::present(&config.firewall.interfaces)?,
+        };
+        let known = std::mem::take(&mut self.complaints);
+        self.complaints.extend(missing.iter().map(|name| {
+            format!("there is no interface {name}; it is covered within a minute of its appearing")
+        }));
+        let attached = self.datapath().attached()?;
+        let covered = |i: &interfaces::Interface| attached.iter().any(|a| a.alive && a.ifindex == i.index);
+        if !found.iter().all(covered) {
+            self.heed(coverable::knows_what_to_forward(config), or)?;
+        }
+        for interface in found.iter().filter(|i| !covered(i)) {
+            self.heed(coverable::sees_all_sockets(interface), or)?;
+            let tried = self.datapath().attach(interface.index, config.firewall.attach);
+            match tried {
+                Ok(attached) => {
+                    tracing::info!(interface = %interface.name, mode = ?attached.mode, "attached")
+                }
+                Err(error) if or == Missing::Refuse => return Err(error.into()),
+                Err(error) => {
+                    let failure = Failure::from(error);
+                    let complaint = format!("{} {}", failure.message, failure.remedy);
+                    if !known.contains(&complaint) {
+                        tracing::error!(interface = %interface.name, "{complaint}");
+                    }
+                    self.complaints.push(complaint);
+                }
+            }
+        }
+        // While a change waits, what the confirmed policy covers stays covered: the kernel may go back to it alone.
+        if self.control()?.pending.is_none() {
+            for old in attached {
+                if !found.iter().any(|i| i.index == old.ifindex) {
+                    self.datapath().detach(old.ifindex)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An objection to attaching refuses it to whoever asks. To a host that is to run, open is worse than too closed.
+    fn heed(&mut self, objection: Result<(), Failure>, or: Missing) -> Result<(), Failure> {
+        match (objection, or) {
+            (Ok(()), Missing::Refuse | Missing::Complain) => Ok(()),
+            (Err(failure), Missing::Refuse) => Err(failure),
+            (Err(failure), Missing::Complain) => {
+                tracing::error!("{}", failure.message);
+                self.complaints
+                    .push(format!("{}. {}", failure.message, failure.remedy));
+                Ok(())
+            }
+        }
+    }
+
+    /// Covers interfaces that matched and were not there before.
+    pub(super) fn attach_missing(&mut self) -> Result<(), Failure> {
+        let Some(number) = self.judging(&Now::read())? else {
+            return Ok(());
+        };
+        let config = self.config_of(number)?;
+        let (found, _) = interfaces::present(&config.firewall.interfaces)?;
+        let attached = self.datapath().attached()?;
+        if found
+            .iter()
+            .all(|i| attached.iter().any(|a| a.alive && a.ifindex == i.index))
+        {
+            return Ok(());
+        }
+        self.attach_all(&config, Missing::Complain)
+    }
+
+    pub(super) fn seconds_left(&self) -> Result<u64, Failure> {
+        match self.control()?.pending {
+            Some((_, deadline)) => Ok(deadline
+                .0
+                .saturating_sub(Now::read().boot.0)
+                .div_ceil(1_000_000_000)),
+            None => Ok(0),
+        }
+    }
+
+    pub(super) fn datapath(&mut self) -> &mut Datapath {
+        self.datapath
+            .as_mut()
+            .expect("opened at start; commands that find it gone answer before they come here")
+    }
+}
+
+/// What an interface means that is not there, or cannot be attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// Somebody asks for this now: refuse, nothing is half done.
+    Refuse,
+    /// It is to run: cover the others, and complain.
+    Complain,
+}
+
+/// What [`Engine::settle`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    Nothing,
+    /// A change waits for its confirmation.
+    Waits,
+    RolledBack {
+        generation: u64,
+    },
+}
+
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(
+        "a policy was confirmed on this host ({} says so), and the ledger {} knows of none",
+        marker.display(),
+        ledger.display()
+    )]
+    LedgerLost { ledger: PathBuf, marker: PathBuf },
+}
+
+impl Explain for StartError {
+    fn remedy(&self) -> String {
+        match self {
+            StartError::LedgerLost { ledger, marker } => format!(
+                "What the kernel enforces goes on; restore {}, or start over with `pgfw off` and without {}.",
+                ledger.display(),
+                marker.display()
+            ),
+        }
+    }
+}

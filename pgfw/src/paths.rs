@@ -1,0 +1,60 @@
+//! Where pgfw's files are: the defaults of an installation, or one instance's own for life in a namespace.
+
+use std::path::{Path, PathBuf};
+
+/// The places one instance of pgfw uses. Every one can be set by an option or its environment variable,
+/// so that instances can live side by side in network namespaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// `--config`, `PGFW_CONFIG`.
+    pub config: PathBuf,
+    /// `--socket`, `PGFW_SOCKET`.
+    pub socket: PathBuf,
+    /// `--state-dir`, `PGFW_STATE_DIR`: ledger, PostgreSQL generations, locks.
+    pub state_dir: PathBuf,
+    /// `--bpffs`, `PGFW_BPFFS`: the pin folder on a bpf file system, made when absent.
+    pub bpffs: PathBuf,
+}
+
+pub const DEFAULT_CONFIG: &str = "/etc/pgfw/pgfw.toml";
+pub const DEFAULT_SOCKET: &str = "/run/pgfw/pgfw.sock";
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/pgfw";
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/pgfw";
+
+impl Default for Paths {
+    fn default() -> Self {
+        Paths {
+            config: DEFAULT_CONFIG.into(),
+            socket: DEFAULT_SOCKET.into(),
+            state_dir: DEFAULT_STATE_DIR.into(),
+            bpffs: DEFAULT_BPFFS.into(),
+        }
+    }
+}
+
+impl Paths {
+    pub fn ledger(&self) -> PathBuf {
+        self.state_dir.join("ledger.db")
+    }
+    /// Held (flock) by whoever changes the ledger, the pinned tables or PostgreSQL's files.
+    pub fn change_lock(&self) -> PathBuf {
+        self.state_dir.join("change.lock")
+    }
+    /// Held (flock) by the one daemon of this instance.
+    pub fn daemon_lock(&self) -> PathBuf {
+        self.state_dir.join("daemon.lock")
+    }
+    /// What could not be written to the ledger, beside the control socket: another file system than the ledger's.
+    pub fn unrecorded(&self) -> PathBuf {
+        self.socket.with_file_name("unrecorded.json")
+    }
+    /// `NAME` is the `[[postgres]]` entry's name.
+    pub fn postgres(&self, name: &str) -> PathBuf {
+        self.state_dir.join("postgres").join(name)
+    }
+    /// The marker beside the config, outside the ledger: something was confirmed on this host once, so a
+    /// ledger that cannot be read is a loss, not a first start.
+    pub fn confirmed_marker(&self) -> PathBuf {
+        self.config.parent().unwrap_or(Path::new("/")).join(".confirmed")
+    }
+}

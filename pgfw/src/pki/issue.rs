@@ -1,0 +1,309 @@
+//! Issuing: `pgfw cert issue NAME`, `pgfw cert server`.
+//!
+//! The ledger first, then the files: what exists on a disk somewhere is always known, and can be revoked. A
+//! certificate that is in the ledger and whose file was never written harms nobody; it is issued again.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rcgen::{PublicKeyData, SanType, SubjectPublicKeyInfo};
+use rustls::pki_types::CertificateSigningRequestDer;
+use rustls::pki_types::pem::PemObject;
+use serde::Serialize;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::FromDer;
+use x509_parser::public_key::PublicKey;
+
+use super::init::CANARY;
+use super::key::Key;
+use super::leaf::{Leaf, check_name};
+use super::store::{SERVER_CERTIFICATE, SERVER_KEY, Store};
+use super::{PkiError, files};
+use crate::clock::WallTime;
+use crate::config::ServerName;
+use crate::ledger::Ledger;
+use crate::ledger::types::{Authority, Certificate, Revocation, RevocationReason};
+
+/// PostgreSQL's bootstrap superuser.
+const SUPERUSER: &str = "postgres";
+const MIN_RSA_BITS: usize = 2048;
+
+/// What `pgfw cert issue` is told.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientRequest<'a> {
+    /// The identity; becomes the CN.
+    pub name: &'a str,
+    pub ttl: Duration,
+    /// A PKCS #10 request in PEM, whose key is used and everything else ignored; `None` makes a key.
+    pub csr: Option<&'a str>,
+    /// `--superuser`
+    pub superuser: bool,
+    pub requester: &'a str,
+    pub reason: Option<&'a str>,
+}
+
+/// What `pgfw cert server` is told.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerRequest<'a> {
+    /// The `[[postgres]]` entry's name.
+    pub cluster: &'a str,
+    /// At least one.
+    pub names: &'a [ServerName],
+    pub ttl: Duration,
+    pub requester: &'a str,
+}
+
+/// A certificate that stands in the ledger and on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Issued {
+    pub certificate: Certificate,
+    /// The link to the folder that holds it.
+    pub folder: PathBuf,
+    pub certificate_file: PathBuf,
+    /// `None`: the key stays with whoever made the request.
+    pub key_file: Option<PathBuf>,
+    /// It ends before the time that was asked for, because its authority does.
+    pub shortened: bool,
+}
+
+/// Issues a client certificate; that it names an identity of the config is the caller's to check.
+///
+/// # Errors
+/// [`PkiError`]
+pub fn issue_client(
+    store: &Store,
+    ledger: &mut Ledger,
+    request: &ClientRequest<'_>,
+    now: WallTime,
+) -> Result<Issued, PkiError> {
+    let ClientRequest {
+        name,
+        ttl,
+        csr,
+        superuser,
+        requester,
+        reason,
+    } = *request;
+    check_name(name)?;
+    if name == CANARY {
+        return Err(PkiError::Name {
+            name: name.into(),
+            why: "it is kept for the revoked canary",
+        });
+    }
+    if name == SUPERUSER && !superuser {
+        return Err(PkiError::Superuser { name: name.into() });
+    }
+    let authority = store.signing(Authority::Client)?;
+    let leaf = Leaf {
+        name,
+        alternatives: Vec::new(),
+        ttl,
+        requester,
+        reason,
+    };
+    let (certificate, key) = match csr {
+        Some(text) => (leaf.sign(&authority, &requested_key(text, name)?, now)?, None),
+        None => {
+            let key = Key::generate()?;
+            (leaf.sign(&authority, &key, now)?, Some(key))
+        }
+    };
+    let component = files::component(name);
+    let (certificate_name, key_name) = (format!("{component}.crt"), format!("{component}.key"));
+    ledger.record_certificate(&certificate)?;
+    let installed = install(
+        &store.issued_folder(),
+        &component,
+        &certificate.serial,
+        |folder| {
+            if let Some(key) = &key {
+                key.write(&folder.join(&key_name))?;
+            }
+            files::write(
+                &folder.join(&certificate_name),
+                certificate.pem.as_bytes(),
+                files::PUBLIC,
+            )?;
+            files::write(
+                &folder.join("ca.crt"),
+                store.roots(Authority::Server)?.as_bytes(),
+                files::PUBLIC,
+            )
+        },
+    );
+    let folder = match installed {
+        Ok(folder) => folder,
+        Err(error) => {
+            // Nobody holds it, and nothing may be open for it.
+            let unissued = Revocation {
+                serial: certificate.serial.clone(),
+                authority: certificate.authority,
+                authority_generation: certificate.authority_generation,
+                revoked: now,
+                reason: RevocationReason::CessationOfOperation,
+                requester: requester.to_owned(),
+            };
+            ledger.record_revocations(&[unissued])?;
+            return Err(error);
+        }
+    };
+    Ok(Issued {
+        certificate_file: folder.join(certificate_name),
+        key_file: key.map(|_| folder.join(key_name)),
+        shortened: shortened(&certificate, ttl, now),
+        certificate,
+        folder,
+    })
+}
+
+/// Issues a cluster's server certificate; [`Store::server_pair`] finds it.
+///
+/// # Errors
+/// [`PkiError`]
+pub fn issue_server(
+    store: &Store,
+    ledger: &mut Ledger,
+    request: &ServerRequest<'_>,
+    now: WallTime,
+) -> Result<Issued, PkiError> {
+    let ServerRequest {
+        cluster,
+        names,
+        ttl,
+        requester,
+    } = *request;
+    let text = |name: &ServerName| match name {
+        ServerName::Dns(dns) => dns.clone(),
+        ServerName::Address(address) => address.to_string(),
+    };
+    let Some(first) = names.first().map(text) else {
+        return Err(PkiError::NoServerNames {
+            cluster: cluster.into(),
+        });
+    };
+    // Clients read the SANs; the CN is for people, and must fit.
+    let common_name = if check_name(&first).is_ok() {
+        first.as_str()
+    } else {
+        cluster
+    };
+    check_name(common_name)?;
+    let alternatives = names
+        .iter()
+        .map(|name| match name {
+            ServerName::Dns(dns) => dns.as_str().try_into().map(SanType::DnsName),
+            ServerName::Address(address) => Ok(SanType::IpAddress(*address)),
+        })
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(PkiError::crypto(format!(
+            "the server certificate of cluster {cluster}"
+        )))?;
+    let authority = store.signing(Authority::Server)?;
+    let key = Key::generate()?;
+    let leaf = Leaf {
+        name: common_name,
+        alternatives,
+        ttl,
+        requester,
+        reason: None,
+    };
+    let certificate = leaf.sign(&authority, &key, now)?;
+    ledger.record_certificate(&certificate)?;
+    let component = files::component(cluster);
+    let folder = install(
+        &store.server_folder(),
+        &component,
+        &certificate.serial,
+        |folder| {
+            key.write(&folder.join(SERVER_KEY))?;
+            files::write(
+                &folder.join(SERVER_CERTIFICATE),
+                certificate.pem.as_bytes(),
+                files::PUBLIC,
+            )
+        },
+    )?;
+    Ok(Issued {
+        certificate_file: folder.join(SERVER_CERTIFICATE),
+        key_file: Some(folder.join(SERVER_KEY)),
+        shortened: shortened(&certificate, ttl, now),
+        certificate,
+        folder,
+    })
+}
+
+/// Fills `.NAME.SERIAL/`, then points the link `NAME` at it, then removes what is older than the one it replaced:
+/// whoever has just followed the link can still read.
+fn install(
+    parent: &Path,
+    name: &str,
+    serial: &str,
+    fill: impl FnOnce(&Path) -> Result<(), PkiError>,
+) -> Result<PathBuf, PkiError> {
+    files::make_folder(parent, 0o700)?;
+    let link = parent.join(name);
+    let target = format!(".{name}.{serial}");
+    let replaced = std::fs::read_link(&link)
+        .ok()
+        .and_then(|t| t.into_os_string().into_string().ok());
+    files::make_folder_with(&parent.join(&target), fill)?;
+    files::switch_link(&link, &target)?;
+    let prefix = format!(".{name}.");
+    for old in files::names_in(parent)? {
+        let whole = old
+            .strip_prefix(&prefix)
+            .is_some_and(|rest| rest.len() == serial.len());
+        // The scratch folder of an issue that was cut off; it holds a key.
+        let unfinished = old
+            .strip_prefix('.')
+            .is_some_and(|rest| rest.starts_with(&prefix));
+        if (whole || unfinished) && old != target && Some(&old) != replaced.as_ref() {
+            let folder = parent.join(&old);
+            std::fs::remove_dir_all(&folder).map_err(|source| PkiError::Write { file: folder, source })?;
+        }
+    }
+    Ok(link)
+}
+
+/// The key of a PKCS #10 request, after proof of possession. Subject and extensions are the authority's to choose;
+/// a request that names somebody else is a mix-up.
+fn requested_key(text: &str, name: &str) -> Result<impl PublicKeyData + use<>, PkiError> {
+    let refused = |detail: String| PkiError::Request { detail };
+    let der = CertificateSigningRequestDer::from_pem_slice(text.as_bytes())
+        .map_err(|_| refused("it holds no CERTIFICATE REQUEST in PEM".into()))?;
+    let (_, request) = X509CertificationRequest::from_der(&der).map_err(|e| refused(e.to_string()))?;
+    let info = &request.certification_request_info;
+    if let Some(other) = info
+        .subject
+        .iter_common_name()
+        .filter_map(|cn| cn.as_str().ok())
+        .find(|cn| *cn != name)
+    {
+        return Err(refused(format!(
+            "it names `{}`, not `{name}`",
+            other.escape_debug()
+        )));
+    }
+    match info.subject_pki.parsed() {
+        Ok(PublicKey::RSA(rsa)) if rsa.key_size() < MIN_RSA_BITS => {
+            return Err(refused(format!(
+                "an RSA key of {} bits is too short",
+                rsa.key_size()
+            )));
+        }
+        Ok(_) => {}
+        Err(e) => return Err(refused(e.to_string())),
+    }
+    // Not rcgen's own reading of requests: it takes the curve of the key from the signature's algorithm.
+    let key = SubjectPublicKeyInfo::from_der(info.subject_pki.raw)
+        .map_err(|_| refused("its key is none of ECDSA P-256 or P-384, Ed25519 and RSA".into()))?;
+    request
+        .verify_signature()
+        .map_err(|_| refused("its key did not sign it".into()))?;
+    Ok(key)
+}
+
+fn shortened(certificate: &Certificate, ttl: Duration, now: WallTime) -> bool {
+    u64::try_from(certificate.not_after.0 - now.0).is_ok_and(|got| got < ttl.as_secs())
+}

@@ -1,0 +1,30 @@
+//! The two certificate authorities: issuing, revoking, and the CRLs that PostgreSQL reads.
+//!
+//! Whoever changes something holds the lock on [`crate::paths::Paths::change_lock`]. Time and requester are arguments.
+
+mod authority;
+mod bundle;
+mod crl;
+mod error;
+mod files;
+mod init;
+mod issue;
+mod key;
+mod leaf;
+mod names;
+mod pem;
+mod publish;
+mod revoke;
+mod serial;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use authority::AuthorityInfo;
+pub use bundle::{Bundle, BundleTarget, write_bundle};
+pub use error::PkiError;
+pub use init::{CANARY, InitRequest, init};
+pub use issue::{ClientRequest, Issued, ServerRequest, issue_client, issue_server};
+pub use publish::{CrlTargets, Publication, Published, alarms, publish, refresh};
+pub use revoke::{RevokeOutcome, RevokeRequest, Selection, carry_out, revoke, select};
+pub use store::{ServerPair, Store};

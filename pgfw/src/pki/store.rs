@@ -1,0 +1,152 @@
+//! Where authorities and leaves are, below `pki.directory`.
+//!
+//! ```text
+//! server-ca/g1/  ca.crt ca.key ca.crl            one folder per generation of an authority
+//! client-ca/g1/  ca.crt ca.key ca.crl canary.crt canary.key
+//! issued/NAME -> .NAME.SERIAL/                   NAME.crt NAME.key ca.crt (the server authority, for the client)
+//! server/CLUSTER -> .CLUSTER.SERIAL/             server.crt server.key
+//! ```
+//! A leaf's folder is complete before its link points to it: certificate and key never mismatch.
+
+use std::path::{Path, PathBuf};
+
+use super::authority::{AuthorityInfo, SigningAuthority};
+use super::{PkiError, files};
+use crate::ledger::types::Authority;
+
+/// `pki.directory`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    directory: PathBuf,
+}
+
+/// The server certificate of one cluster: two files that belong together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerPair {
+    /// PEM.
+    pub certificate: PathBuf,
+    /// PEM, PKCS #8, 0600.
+    pub key: PathBuf,
+}
+
+impl Store {
+    pub fn new(directory: impl Into<PathBuf>) -> Store {
+        Store {
+            directory: directory.into(),
+        }
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Every generation of an authority, oldest first; none before `pgfw ca init`.
+    ///
+    /// # Errors
+    /// A folder or certificate that cannot be read.
+    pub fn authorities(&self, authority: Authority) -> Result<Vec<AuthorityInfo>, PkiError> {
+        self.generations(authority)?
+            .into_iter()
+            .map(|n| AuthorityInfo::read(authority, n, &self.generation(authority, n)))
+            .collect()
+    }
+
+    /// The certificates of every generation of an authority in one PEM text: `ssl_ca_file` for the client authority,
+    /// `sslrootcert` for the server authority.
+    ///
+    /// # Errors
+    /// [`PkiError::NoAuthority`]; a file that cannot be read.
+    pub fn roots(&self, authority: Authority) -> Result<String, PkiError> {
+        let infos = self.authorities(authority)?;
+        if infos.is_empty() {
+            return Err(self.no_authority(authority));
+        }
+        infos.iter().map(|info| files::read(&info.certificate)).collect()
+    }
+
+    /// A client certificate's folder: a link to the newest.
+    pub fn issued(&self, name: &str) -> PathBuf {
+        self.issued_folder().join(files::component(name))
+    }
+
+    /// A cluster's newest server certificate, its link already followed; `None` before `pgfw cert server`.
+    ///
+    /// # Errors
+    /// A link that cannot be read.
+    pub fn server_pair(&self, cluster: &str) -> Result<Option<ServerPair>, PkiError> {
+        let link = self.server_folder().join(files::component(cluster));
+        match std::fs::read_link(&link) {
+            Ok(target) => {
+                let folder = self.server_folder().join(target);
+                Ok(Some(ServerPair {
+                    certificate: folder.join(SERVER_CERTIFICATE),
+                    key: folder.join(SERVER_KEY),
+                }))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(PkiError::Read { file: link, source }),
+        }
+    }
+
+    /// The permanently revoked client certificate and its key, with which a server's revocation check is tried.
+    ///
+    /// # Errors
+    /// [`PkiError::NoAuthority`]
+    pub fn canary(&self) -> Result<(PathBuf, PathBuf), PkiError> {
+        let newest = self.newest(Authority::Client)?;
+        let folder = self.generation(Authority::Client, newest);
+        Ok((folder.join(CANARY_CERTIFICATE), folder.join(CANARY_KEY)))
+    }
+
+    pub(super) fn family(&self, authority: Authority) -> PathBuf {
+        self.directory.join(format!("{authority}-ca"))
+    }
+
+    pub(super) fn generation(&self, authority: Authority, number: u32) -> PathBuf {
+        self.family(authority).join(format!("g{number}"))
+    }
+
+    pub(super) fn issued_folder(&self) -> PathBuf {
+        self.directory.join("issued")
+    }
+
+    pub(super) fn server_folder(&self) -> PathBuf {
+        self.directory.join("server")
+    }
+
+    /// Ascending.
+    pub(super) fn generations(&self, authority: Authority) -> Result<Vec<u32>, PkiError> {
+        let mut numbers: Vec<u32> = files::names_in(&self.family(authority))?
+            .iter()
+            .filter_map(|name| name.strip_prefix('g')?.parse().ok())
+            .collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The generation that signs new leaves.
+    pub(super) fn signing(&self, authority: Authority) -> Result<SigningAuthority, PkiError> {
+        let newest = self.newest(authority)?;
+        SigningAuthority::load(authority, newest, &self.generation(authority, newest))
+    }
+
+    fn newest(&self, authority: Authority) -> Result<u32, PkiError> {
+        let generations = self.generations(authority)?;
+        generations
+            .last()
+            .copied()
+            .ok_or_else(|| self.no_authority(authority))
+    }
+
+    fn no_authority(&self, authority: Authority) -> PkiError {
+        PkiError::NoAuthority {
+            authority,
+            directory: self.directory.clone(),
+        }
+    }
+}
+
+pub(super) const SERVER_CERTIFICATE: &str = "server.crt";
+pub(super) const SERVER_KEY: &str = "server.key";
+pub(super) const CANARY_CERTIFICATE: &str = "canary.crt";
+pub(super) const CANARY_KEY: &str = "canary.key";

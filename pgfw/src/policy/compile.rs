@@ -1,0 +1,119 @@
+//! Flattens config, identities and entries into one effective answer for each prefix of each service.
+//!
+//! The kernel looks up the longest prefix only. So every prefix carries the answer of *everything* that covers it:
+//! a live deny wins; otherwise it is open until the latest end of any allow over it. An ended longer prefix
+//! never hides a live shorter one, with nobody there to tidy up.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use ipnet::IpNet;
+
+use super::coverage::{Compiled, Coverage, CoverageKey, ServiceId, Settings, Until};
+use super::openings::{Answer, Opening, Services, openings};
+use crate::clock::Now;
+use crate::config::{Config, Forwarded, LinkLayer, Mode};
+use crate::ledger::types::{Certificate, Entry};
+
+/// All that a policy is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    pub config: &'a Config,
+    pub entries: &'a [Entry],
+    pub certificates: &'a [Certificate],
+    pub now: Now,
+    pub boot_id: &'a str,
+    /// The generation this is for: entries that wait for another one's confirmation do not count.
+    pub generation: u64,
+}
+
+/// Compiles one policy.
+pub fn compile(inputs: &Inputs<'_>) -> Compiled {
+    let services = Services::of(inputs.config);
+    let mut by_service: BTreeMap<ServiceId, Vec<Opening>> = BTreeMap::new();
+    for opening in openings(inputs) {
+        by_service.entry(opening.service).or_default().push(opening);
+    }
+    let mut coverage = BTreeMap::new();
+    for (service, openings) in by_service {
+        for (net, cell) in flatten(&openings) {
+            coverage.insert(CoverageKey { service, net }, cell);
+        }
+    }
+    Compiled {
+        services: services.ports,
+        names: services.names,
+        coverage,
+        settings: settings(inputs.config),
+    }
+}
+
+/// What is said about exactly one prefix, before what covers it is taken in.
+#[derive(Debug, Clone, Copy)]
+struct Said {
+    deny: Until,
+    allow: Until,
+}
+
+fn flatten(openings: &[Opening]) -> Vec<(IpNet, Coverage)> {
+    let mut said: HashMap<IpNet, Said> = HashMap::new();
+    for opening in openings {
+        let here = said.entry(opening.net).or_insert(Said {
+            deny: Until::Absent,
+            allow: Until::Absent,
+        });
+        let end = match opening.answer {
+            Answer::Allow => &mut here.allow,
+            Answer::Deny => &mut here.deny,
+        };
+        *end = (*end).max(opening.until);
+    }
+    let lengths: BTreeSet<(bool, u8)> = said
+        .keys()
+        .map(|n| (n.addr().is_ipv4(), n.prefix_len()))
+        .collect();
+    said.keys()
+        .map(|net| (*net, effective(*net, &said, &lengths)))
+        .collect()
+}
+
+/// The answer for `net` from every prefix that covers it, itself included.
+fn effective(net: IpNet, said: &HashMap<IpNet, Said>, lengths: &BTreeSet<(bool, u8)>) -> Coverage {
+    let v4 = net.addr().is_ipv4();
+    let mut cell = Coverage {
+        deny: Until::Absent,
+        allow: Until::Absent,
+        world: false,
+    };
+    for (_, length) in lengths.range((v4, 0)..=(v4, net.prefix_len())) {
+        let cover = IpNet::new_assert(net.addr(), *length).trunc();
+        let Some(Said { deny, allow }) = said.get(&cover) else {
+            continue;
+        };
+        cell.deny = cell.deny.max(*deny);
+        if *allow >= cell.allow && *allow != Until::Absent {
+            cell.allow = *allow;
+            // Whoever is open longest decides; the world's rule is the stricter one, so it only costs a lookup.
+            cell.world = *length == 0;
+        }
+    }
+    cell
+}
+
+fn settings(config: &Config) -> Settings {
+    let firewall = &config.firewall;
+    Settings {
+        audit: firewall.mode == Mode::Audit,
+        echo: firewall.echo,
+        dhcp_client: firewall.dhcp_client,
+        forwarded_track: firewall.forwarded == Some(Forwarded::Track),
+        ether_types: firewall
+            .link_layer
+            .iter()
+            .filter_map(|l| match l {
+                LinkLayer::EtherType(t) => Some(*t),
+                LinkLayer::Stp => None,
+            })
+            .collect(),
+        stp: firewall.link_layer.contains(&LinkLayer::Stp),
+    }
+}

@@ -1,0 +1,13 @@
+//! From what was declared and recorded to what the kernel and PostgreSQL enforce. Pure: no I/O, no clock.
+
+pub mod access;
+mod compile;
+pub mod coverage;
+mod difference;
+mod openings;
+#[cfg(test)]
+mod tests;
+
+pub use compile::{Inputs, compile};
+pub use difference::{Difference, difference};
+pub use openings::{Answer, Opening, Origin, openings};

@@ -1,0 +1,375 @@
+//! `pgfw pg apply`: render, write, switch, reload, prove; or put everything back.
+
+use std::path::{Path, PathBuf};
+
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::hba::{self, Input, Rendered};
+use super::settings::{self, CLIENT_CA, CONF, HBA, IDENT, SERVER_CERT, SERVER_KEY};
+use super::sql::Sql;
+use super::stage::{Files, Generations};
+use super::switch::{Edits, Live, Switch};
+use super::tls::{self, Credential};
+use super::{Owner, PostgresError, Running, Server, owner, prove, reload};
+use crate::config::{Cluster, Config, Manage};
+use crate::paths::Paths;
+use crate::policy::access;
+
+/// What a server needs for TLS.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TlsMaterial {
+    /// The leaf first, then what clients need to reach the authority they know.
+    pub server_cert_pem: String,
+    pub server_key_pem: String,
+    /// Each client authority that is valid now, self-signed.
+    pub client_ca_pem: String,
+    /// Where CRLs are published; outside generations, since the server reads it at every handshake.
+    pub crl_dir: PathBuf,
+}
+
+impl std::fmt::Debug for TlsMaterial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsMaterial")
+            .field("crl_dir", &self.crl_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an apply did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    pub cluster: String,
+    pub generation: u32,
+    /// The files were already these.
+    pub unchanged: bool,
+    /// In order.
+    pub steps: Vec<Step>,
+    /// Settings that count from the server's next restart.
+    pub pending_restart: Vec<String>,
+    /// Settings of ours that something else overrides.
+    pub overridden: Vec<Override>,
+    /// Roles that the configuration names and the server does not have.
+    pub missing_roles: Vec<String>,
+}
+
+/// One step of an apply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "step")]
+pub enum Step {
+    /// A new generation is on disk.
+    Written { directory: PathBuf },
+    /// The live names lead to it.
+    Switched,
+    /// The server was told.
+    Reloaded { pid: i32 },
+    /// The server answers by these rules.
+    RulesProven { marker: String },
+    /// The server serves this certificate.
+    TlsProven { serial: String },
+    /// The server listens on no TCP address, so TLS cannot be looked at.
+    NoTcp,
+    /// The server is down: the files count at its next start.
+    AtNextStart,
+    /// `manage = "render"`: nothing of the server was touched.
+    RenderedOnly,
+}
+
+/// A setting of pgfw.conf that does not count.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Override {
+    pub name: String,
+    /// The file that has the last word, or `command line`.
+    pub by: String,
+}
+
+/// Brings one cluster's files to the configuration. Blocks; the caller holds the change lock.
+///
+/// # Errors
+/// [`PostgresError`]; the live files are then what they were, unless it says otherwise.
+pub fn apply(
+    cluster: &Cluster,
+    config: &Config,
+    paths: &Paths,
+    material: &TlsMaterial,
+    edits: Edits,
+) -> Result<Applied, PostgresError> {
+    if cluster.manage == Manage::None {
+        return Err(PostgresError::NotManaged {
+            cluster: cluster.name.clone(),
+        });
+    }
+    let server = Server::find(cluster)?;
+    check(cluster, material, &server.owner)?;
+    let state_dir = std::path::absolute(&paths.state_dir)
+        .map_err(PostgresError::file("cannot find", &paths.state_dir))?;
+    let generations = Generations::open(&state_dir, &paths.postgres(&cluster.name))?;
+    let (files, marker) = files(cluster, config, &server, material, &generations.current_link())?;
+    let live = Live::of(&server, &generations)?;
+    let before = generations.current();
+    if edits == Edits::Refuse {
+        live.check_links()?;
+        if let Some(before) = before {
+            generations.check_unedited(before)?;
+        }
+    }
+
+    let mut applied = Applied {
+        cluster: cluster.name.clone(),
+        generation: before.unwrap_or(0),
+        unchanged: before.is_some_and(|g| generations.holds(g, &files)),
+        steps: Vec::new(),
+        pending_restart: Vec::new(),
+        overridden: Vec::new(),
+        missing_roles: Vec::new(),
+    };
+    if !applied.unchanged {
+        applied.generation = generations.write(&files, &server.owner)?;
+        applied.steps.push(Step::Written {
+            directory: generations.path(applied.generation),
+        });
+    }
+    generations.check_readable(applied.generation, &files, &server.owner)?;
+    if cluster.manage == Manage::Render {
+        let link = generations.current_link();
+        generations
+            .choose(Some(applied.generation))
+            .map_err(PostgresError::file("cannot switch", &link))?;
+        applied.steps.push(Step::RenderedOnly);
+        return Ok(applied);
+    }
+
+    let mut switch = Switch::new(&generations);
+    let done = install(&server, &mut switch, &live, &marker, material, &mut applied);
+    if let Err(cause) = done {
+        let error = put_back(&server, switch, cause);
+        generations.prune(&[before, generations.current()]);
+        return Err(error);
+    }
+    generations.prune(&[Some(applied.generation), before]);
+    if let Some(running) = server.running() {
+        look_after(&server, &running, config, &live, &mut applied)?;
+    }
+    Ok(applied)
+}
+
+/// Refuses material that the server would refuse, or that would lock everybody out.
+fn check(cluster: &Cluster, material: &TlsMaterial, owner: &Owner) -> Result<(), PostgresError> {
+    let unfit = |message: String| PostgresError::Material {
+        cluster: cluster.name.clone(),
+        message,
+    };
+    let credential = Credential {
+        certificate: &material.server_cert_pem,
+        key: &material.server_key_pem,
+    };
+    tls::certified(credential, &ring::default_provider())
+        .map_err(|e| unfit(format!("server certificate and key: {e}")))?;
+    let authorities: Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(material.client_ca_pem.as_bytes()).collect();
+    match authorities {
+        Ok(all) if !all.is_empty() => {}
+        Ok(_) => return Err(unfit("there is no client authority".to_owned())),
+        Err(e) => return Err(unfit(format!("client authority: {e}"))),
+    }
+    // A directory without the issuer's CRL refuses every certificate ("unable to get certificate CRL").
+    let any = owner.act(|| {
+        let mut entries = std::fs::read_dir(&material.crl_dir)?;
+        Ok(entries.any(|e| e.is_ok_and(|e| std::fs::File::open(e.path()).is_ok())))
+    });
+    match any {
+        Ok(true) => Ok(()),
+        Ok(false) | Err(_) => Err(PostgresError::NoCrl {
+            path: material.crl_dir.clone(),
+            user: owner.name.clone(),
+        }),
+    }
+}
+
+/// All files of the generation, and its marker: a digest of everything but the key (whose certificate is in it).
+fn files(
+    cluster: &Cluster,
+    config: &Config,
+    server: &Server,
+    material: &TlsMaterial,
+    current: &Path,
+) -> Result<(Files, String), PostgresError> {
+    let cells = access::compile(config)?;
+    let operator = owner::operator().map_err(PostgresError::file(
+        "cannot name the user behind",
+        Path::new("/proc/self"),
+    ))?;
+    let rendered = |marker: &str| {
+        hba::render(&Input {
+            cluster,
+            cells: &cells,
+            major: server.major,
+            operator: &operator,
+            owner: &server.owner.name,
+            superuser: &server.owner.name,
+            marker,
+        })
+    };
+    let crl_dir = std::path::absolute(&material.crl_dir)
+        .map_err(PostgresError::file("cannot find", &material.crl_dir))?;
+    let conf = settings::render(&settings::settings(cluster, current, &crl_dir));
+    let blank = rendered(&hba::marker(""))?;
+    let mut hash = Sha256::new();
+    for part in [
+        &conf,
+        &material.server_cert_pem,
+        &material.client_ca_pem,
+        &blank.hba,
+        &blank.ident,
+    ] {
+        hash.update(part);
+        hash.update([0]);
+    }
+    let marker = hba::marker(&hba::short_hex(&hash.finalize()));
+    let Rendered { hba, ident } = rendered(&marker)?;
+    let files = vec![
+        (HBA, hba.into_bytes()),
+        (IDENT, ident.into_bytes()),
+        (CONF, conf.into_bytes()),
+        (SERVER_CERT, material.server_cert_pem.clone().into_bytes()),
+        (SERVER_KEY, material.server_key_pem.clone().into_bytes()),
+        (CLIENT_CA, material.client_ca_pem.clone().into_bytes()),
+    ];
+    Ok((files, marker))
+}
+
+/// Why an installation has to be taken back.
+enum Cause {
+    Error(PostgresError),
+    /// The server did not take it.
+    NotTaken(String),
+}
+
+fn install(
+    server: &Server,
+    switch: &mut Switch,
+    live: &Live,
+    marker: &str,
+    material: &TlsMaterial,
+    applied: &mut Applied,
+) -> Result<(), Cause> {
+    let running = server.running();
+    let settled = applied.unchanged && live.in_place();
+    if !settled {
+        switch.forward(applied.generation, live).map_err(Cause::Error)?;
+        applied.steps.push(Step::Switched);
+        // What the server would say at its next start, said now.
+        server.setting("ssl_cert_file").map_err(Cause::Error)?;
+    }
+    let Some(running) = running else {
+        applied.steps.push(Step::AtNextStart);
+        return Ok(());
+    };
+    let proven = settled && matches!(prove::marker_loaded(&running, marker), Ok(true));
+    let mut serial = if proven {
+        prove::served(&running, material)
+    } else {
+        Err(String::new())
+    };
+    if serial.is_err() {
+        let before = prove::load_time(server, &running);
+        reload::reload(server, &running).map_err(Cause::Error)?;
+        applied.steps.push(Step::Reloaded { pid: running.pid });
+        prove::await_marker(server, &running, marker, before.as_deref())
+            .map_err(|message| Cause::NotTaken(with_reasons(server, &running, message)))?;
+        serial = prove::served(&running, material);
+    }
+    applied.steps.push(Step::RulesProven {
+        marker: marker.to_owned(),
+    });
+    applied.steps.push(match serial {
+        Ok(Some(serial)) => Step::TlsProven { serial },
+        Ok(None) => Step::NoTcp,
+        Err(message) => return Err(Cause::NotTaken(with_reasons(server, &running, message))),
+    });
+    Ok(())
+}
+
+/// Takes the switch back and has the server read the former files again.
+fn put_back(server: &Server, switch: Switch, cause: Cause) -> PostgresError {
+    let cluster = server.name.clone();
+    let changed = switch.changed();
+    let restored = switch.back().and_then(|()| match server.running() {
+        Some(running) if changed => reload::reload(server, &running),
+        Some(_) | None => Ok(()),
+    });
+    match (restored, cause) {
+        (Ok(()), Cause::Error(error)) => error,
+        (Ok(()), Cause::NotTaken(message)) if changed => PostgresError::PutBack { cluster, message },
+        (Ok(()), Cause::NotTaken(message)) => PostgresError::NotProven { cluster, message },
+        (Err(source), Cause::Error(error)) => PostgresError::Stuck {
+            cluster,
+            message: error.to_string(),
+            source: Box::new(source),
+        },
+        (Err(source), Cause::NotTaken(message)) => PostgresError::Stuck {
+            cluster,
+            message,
+            source: Box::new(source),
+        },
+    }
+}
+
+/// What the server finds wrong in the files that are in place.
+pub(super) const COMPLAINTS: &str = "select 'pg_hba.conf line ' || line_number || ': ' || error from pg_hba_file_rules where error is not null \
+     union all select 'pg_ident.conf line ' || line_number || ': ' || error from pg_ident_file_mappings where error is not null \
+     union all select sourcefile || ' line ' || sourceline || ': ' || error from pg_file_settings \
+     where error is not null and name is null";
+
+/// Adds what the server itself says about the files that are in place.
+pub(super) fn with_reasons(server: &Server, running: &Running, message: String) -> String {
+    let reasons = Sql::connect_to(server, running).and_then(|sql| sql.column(COMPLAINTS, &[]));
+    match reasons {
+        Ok(reasons) if !reasons.is_empty() => format!("{message} ({})", reasons.join("; ")),
+        Ok(_) | Err(_) => message,
+    }
+}
+
+/// What the server says about our settings and roles once the files count.
+fn look_after(
+    server: &Server,
+    running: &Running,
+    config: &Config,
+    live: &Live,
+    applied: &mut Applied,
+) -> Result<(), PostgresError> {
+    let sql = Sql::connect_to(server, running)?;
+    applied.pending_restart = sql.column(
+        "select name from pg_settings where pending_restart order by name",
+        &[],
+    )?;
+    let ours = live.conf_paths();
+    // The last entry of a name counts; ours are those that our file has.
+    let rows = sql.query(
+        "select distinct on (name) name, sourcefile from pg_file_settings where name in \
+         (select name from pg_file_settings where sourcefile = any($1)) order by name, seqno desc",
+        &[&ours],
+    )?;
+    let by_file = rows.iter().filter_map(|r| {
+        let (name, by): (Option<String>, Option<String>) = (r.get(0), r.get(1));
+        let by = by.filter(|f| !ours.contains(f))?;
+        Some(Override { name: name?, by })
+    });
+    applied.overridden = by_file.collect();
+    let by_option = sql.column(
+        "select name from pg_settings where source = 'command line' and name in \
+         (select name from pg_file_settings where sourcefile = any($1)) order by name",
+        &[&ours],
+    )?;
+    applied
+        .overridden
+        .extend(by_option.into_iter().map(|name| Override {
+            name,
+            by: "command line".to_owned(),
+        }));
+    applied.missing_roles = super::sessions::missing(&sql, config)?;
+    Ok(())
+}

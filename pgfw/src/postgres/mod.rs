@@ -1,0 +1,33 @@
+//! PostgreSQL's side: which rules it should have, putting them there, and proof from the server that they count.
+//!
+//! Everything here blocks (files, sockets, the server's answers); async code calls it on a blocking thread.
+
+mod apply;
+mod cluster;
+mod error;
+mod giving;
+mod half_open;
+pub mod hba;
+mod kept;
+mod owner;
+pub mod prove;
+mod release;
+mod reload;
+mod sessions;
+pub mod settings;
+mod sql;
+mod stage;
+mod switch;
+pub mod tls;
+pub mod wire;
+
+pub use apply::{Applied, Override, Step, TlsMaterial, apply};
+pub use cluster::{Running, Server};
+pub use error::PostgresError;
+pub use half_open::{CutOff, cut_off, destroy_half_open};
+pub use owner::Owner;
+pub use release::{Given, Leave, Released, release};
+pub use reload::reload;
+pub use sessions::{Session, Target, decimal, missing_roles, sessions, shown_dn, terminate_sessions};
+pub use sql::Sql;
+pub use switch::Edits;

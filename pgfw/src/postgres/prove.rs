@@ -1,0 +1,155 @@
+//! Proof, from the server itself, that a generation counts.
+//!
+//! `pg_reload_conf()` returns true for a broken file, and SHOW then displays what is not in force. What cannot lie: a
+//! marker line that only these two files hold answers, and the certificate that is served is the new one.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::hba::PROBE_ROLE;
+use super::sql::Sql;
+use super::tls::{self, Version};
+use super::wire::{self, Answer, Startup};
+use super::{Running, Server, TlsMaterial};
+
+/// Whether the server has loaded the pair of files that holds `marker`, and no other.
+///
+/// Two questions: the marker's role must get in, which takes the new pg_hba.conf *and* the new pg_ident.conf (a
+/// reload takes each file by itself); any other role must not, since under an old `local all all trust` all get in.
+///
+/// # Errors
+/// The server cannot be asked (it starts, or is full): no answer either way.
+pub fn marker_loaded(running: &Running, marker: &str) -> io::Result<bool> {
+    let ask = |user| {
+        let socket = running
+            .socket()
+            .ok_or_else(|| io::Error::other("the server has no Unix socket"))?;
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let startup = Startup {
+            user,
+            database: marker,
+            replication: false,
+        };
+        match wire::start_up(&mut stream, &startup)? {
+            Answer::Ok => Ok(true),
+            Answer::Refused { sqlstate, message: _ } if sqlstate == "28000" => Ok(false),
+            Answer::Password(_) | Answer::Other(_) => Ok(false),
+            Answer::Refused { sqlstate, message } => Err(io::Error::other(format!("{message} ({sqlstate})"))),
+        }
+    };
+    Ok(ask(PROBE_ROLE)? && !ask("nobody-else")?)
+}
+
+/// Waits until the server has done its reload, and says whether it then holds the marker's files.
+///
+/// A reload is asynchronous. It is over when the marker answers, or when a session that began after it sees another
+/// load time: the postmaster reads everything in one go, between two connections (postmaster.c: `SIGHUP_handler`,
+/// `process_pm_reload_request` from 16 on).
+pub(super) fn await_marker(
+    server: &Server,
+    running: &Running,
+    marker: &str,
+    before: Option<&str>,
+) -> Result<(), String> {
+    await_answer(server, running, marker, before, true)
+        .map_err(|e| e.unwrap_or_else(|| "the rules it answers by are others".to_owned()))
+}
+
+/// Waits until the server no longer answers to `marker`. Proves that it read the files in their place where those are
+/// known to be good: of a bad pg_hba.conf and a good pg_ident.conf it takes the second, and then the marker goes too.
+pub(super) fn await_gone(
+    server: &Server,
+    running: &Running,
+    marker: &str,
+    before: Option<&str>,
+) -> Result<(), String> {
+    await_answer(server, running, marker, before, false)
+        .map_err(|e| e.unwrap_or_else(|| "it does not read its files again".to_owned()))
+}
+
+/// Waits until the marker answers (`wanted`) or no longer does. Otherwise why not; `None`: time ran out, and the server
+/// goes by what it had.
+fn await_answer(
+    server: &Server,
+    running: &Running,
+    marker: &str,
+    before: Option<&str>,
+    wanted: bool,
+) -> Result<(), Option<String>> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let seen = marker_loaded(running, marker);
+        if seen.as_ref().is_ok_and(|loaded| *loaded == wanted) {
+            return Ok(());
+        }
+        let now = load_time(server, running);
+        if before.is_some() && now.is_some() && now.as_deref() != before {
+            return match marker_loaded(running, marker) {
+                Ok(loaded) if loaded == wanted => Ok(()),
+                Ok(_) => Err(Some("it reloaded and kept the rules it had".to_owned())),
+                Err(e) => Err(Some(format!("it reloaded and cannot be asked: {e}"))),
+            };
+        }
+        if Instant::now() > deadline {
+            return Err(seen.err().map(|e| format!("it cannot be asked: {e}")));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// When the postmaster last read its configuration, as a new session inherits it.
+pub(super) fn load_time(server: &Server, running: &Running) -> Option<String> {
+    let sql = Sql::connect_to(server, running).ok()?;
+    sql.column("select pg_conf_load_time()::text", &[]).ok()?.pop()
+}
+
+/// Checks over TLS that the server serves the new certificate and asks for certificates of the new client authority.
+/// `None` when it listens on no TCP address.
+pub(super) fn served(running: &Running, material: &TlsMaterial) -> Result<Option<String>, String> {
+    let Some(address) = running.tcp() else {
+        return Ok(None);
+    };
+    let session = tls::connect(address, None, Version::V1_3).map_err(|e| format!("TLS on {address}: {e}"))?;
+    let served = session.served().ok_or("it serves no certificate")?;
+    let wanted = first_certificate(&material.server_cert_pem)?;
+    if served != wanted {
+        return Err(format!(
+            "on {address} it serves the certificate with serial {}, not {}",
+            serial(&served)?,
+            serial(&wanted)?
+        ));
+    }
+    for authority in CertificateDer::pem_slice_iter(material.client_ca_pem.as_bytes()) {
+        let authority = authority.map_err(|e| e.to_string())?;
+        if !session.authorities().contains(&subject(&authority)?) {
+            return Err(format!(
+                "on {address} it does not ask for certificates of the client authority"
+            ));
+        }
+    }
+    serial(&wanted).map(Some)
+}
+
+/// The leaf of a PEM chain.
+pub(super) fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, String> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| e.to_string())
+}
+
+/// Upper-case hexadecimal, as OpenSSL prints it.
+fn serial(certificate: &CertificateDer) -> Result<String, String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|e| e.to_string())?;
+    let digits: String = parsed.raw_serial().iter().map(|b| format!("{b:02X}")).collect();
+    Ok(digits.trim_start_matches("00").to_owned())
+}
+
+fn subject(certificate: &CertificateDer) -> Result<Vec<u8>, String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|e| e.to_string())?;
+    Ok(parsed.subject().as_raw().to_vec())
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);

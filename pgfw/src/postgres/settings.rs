@@ -1,0 +1,107 @@
+//! pgfw.conf: the settings of a generation, read by the server after its own.
+
+use std::path::Path;
+
+use super::hba::quote;
+use crate::config::{Cluster, ClusterAudit, MinTls};
+
+/// Names of the files in a generation.
+pub const HBA: &str = "pg_hba.conf";
+pub const IDENT: &str = "pg_ident.conf";
+pub const CONF: &str = "pgfw.conf";
+pub const SERVER_CERT: &str = "server.crt";
+pub const SERVER_KEY: &str = "server.key";
+pub const CLIENT_CA: &str = "client-ca.crt";
+
+/// (name, value) in the order they are written. Paths go through `current`, so that they never change and one rename
+/// replaces certificate and key together. `hba_file` and `ident_file` keep their live names.
+pub fn settings(cluster: &Cluster, current: &Path, crl_directory: &Path) -> Vec<(String, String)> {
+    let file = |name: &str| current.join(name).to_string_lossy().into_owned();
+    let ClusterAudit {
+        connections,
+        statements,
+        pgaudit,
+    } = &cluster.audit;
+    let mut all: Vec<(&str, String)> = vec![
+        ("listen_addresses", cluster.listen_addresses.join(", ")),
+        ("port", cluster.port.to_string()),
+        ("ssl", "on".to_owned()),
+        ("ssl_cert_file", file(SERVER_CERT)),
+        ("ssl_key_file", file(SERVER_KEY)),
+        ("ssl_ca_file", file(CLIENT_CA)),
+        // Read at every handshake: revocation needs no reload (be-secure-openssl.c: X509_STORE_load_locations).
+        ("ssl_crl_dir", crl_directory.to_string_lossy().into_owned()),
+        ("ssl_crl_file", String::new()),
+        (
+            "ssl_min_protocol_version",
+            match cluster.min_tls {
+                MinTls::V1_2 => "TLSv1.2",
+                MinTls::V1_3 => "TLSv1.3",
+            }
+            .to_owned(),
+        ),
+        ("ssl_max_protocol_version", String::new()),
+        ("log_connections", on_off(*connections)),
+        ("log_disconnections", on_off(*connections)),
+        ("log_statement", statements.clone()),
+    ];
+    if !pgaudit.is_empty() {
+        all.push(("pgaudit.log", pgaudit.join(", ")));
+    }
+    all.into_iter().map(|(n, v)| (n.to_owned(), v)).collect()
+}
+
+/// pgfw.conf's text.
+pub fn render(settings: &[(String, String)]) -> String {
+    let mut text = String::from(
+        "# Written by pgfw from its configuration, replaced at every apply. Change pgfw.toml instead.\n",
+    );
+    for (name, value) in settings {
+        text.push_str(&format!("{name} = {}\n", quote::setting(value)));
+    }
+    text
+}
+
+/// The line by which a postgresql.conf reads `conf`.
+pub fn include_line(conf: &Path) -> String {
+    format!("include = {}", quote::setting(&conf.to_string_lossy()))
+}
+
+/// The directory that a postgresql.conf includes as a whole (Debian's `include_dir = 'conf.d'`), if it does.
+pub fn include_dir(conf: &str) -> Option<String> {
+    conf.lines().rev().find_map(|line| {
+        let rest = line.trim_start().strip_prefix("include_dir")?;
+        let rest = rest.trim_start();
+        let rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
+        let (name, _) = rest.strip_prefix('\'')?.split_once('\'')?;
+        (!name.is_empty()).then(|| name.to_owned())
+    })
+}
+
+fn on_off(on: bool) -> String {
+    if on { "on" } else { "off" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn include_dir_is_read_as_the_server_reads_it() {
+        // line, directory
+        let rows = [
+            (
+                "include_dir = 'conf.d'\t# include files ending in '.conf' from",
+                Some("conf.d"),
+            ),
+            ("  include_dir 'x'", Some("x")),
+            ("#include_dir = '...'", None),
+            ("include_dir = ''", None),
+            ("include = 'x'", None),
+            ("include_dir_of = 'x'", None),
+        ];
+        for (line, directory) in rows {
+            assert_eq!(include_dir(line).as_deref(), directory, "{line}");
+        }
+    }
+}
