@@ -1,0 +1,16 @@
+//! The link between the layers, on the whole product: the pgfw binary, its daemon, certificates that pgfw issued, a real
+//! PostgreSQL, and clients at a distance.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which panic where it happened"
+)]
+
+mod certificates;
+mod cluster;
+mod expiry;
+mod logins;
+mod obstacles;
+mod opening;
+mod revocation;
+mod stage;

@@ -1,0 +1,366 @@
+//! Applying to a real server: proof, rollback, drift; and revocation.
+
+use std::fs;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use pgfw::clock::Now;
+use pgfw::failure::Explain;
+use pgfw::postgres::tls::{self, Version};
+use pgfw::postgres::wire::Answer;
+use pgfw::postgres::{
+    Edits, PostgresError, Server, Step, Target, cut_off, decimal, prove, sessions, shown_dn,
+};
+use pgfw_tests::scratch::managed::{Managed, at, credential, log_in, to};
+use pgfw_tests::scratch::pki::Leaf;
+use pgfw_tests::scratch::{Scratch, until, write};
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const ALICE: &str = "[[identity]]\nname = \"alice\"\nnetworks = [\"127.0.0.0/8\"]\n";
+const BROKEN: &str = "local = [\"local all all nonsense\"]\n";
+
+/// The steps' names.
+fn steps(steps: &[Step]) -> Vec<&'static str> {
+    steps
+        .iter()
+        .map(|s| match s {
+            Step::Written { directory: _ } => "written",
+            Step::Switched => "switched",
+            Step::Reloaded { pid: _ } => "reloaded",
+            Step::RulesProven { marker: _ } => "rules",
+            Step::TlsProven { serial: _ } => "tls",
+            Step::NoTcp => "no tcp",
+            Step::AtNextStart => "at next start",
+            Step::RenderedOnly => "rendered",
+        })
+        .collect()
+}
+
+/// What the live names hold, and what lies beside them.
+fn live(managed: &Managed) -> (Vec<Vec<u8>>, Vec<PathBuf>) {
+    let data = managed.scratch.data();
+    let names = ["pg_hba.conf", "pg_ident.conf", "postgresql.conf"];
+    let bytes = names
+        .iter()
+        .map(|n| fs::read(data.join(n)).expect("a live file"))
+        .collect();
+    let mut beside: Vec<PathBuf> = fs::read_dir(&data)
+        .expect("the data directory")
+        .map(|e| e.expect("an entry").path())
+        .filter(|p| p.to_string_lossy().ends_with("-pgfw"))
+        .collect();
+    beside.sort();
+    (bytes, beside)
+}
+
+#[test]
+fn p11_applied_and_proven_then_nothing_to_do() {
+    let managed = Managed::new(Scratch::start());
+    let data = managed.scratch.data();
+    let former = fs::read(data.join("pg_hba.conf")).unwrap();
+    let config = managed.config("", ALICE);
+
+    let first = managed.apply(&config).unwrap();
+    assert_eq!(
+        steps(&first.steps),
+        ["written", "switched", "reloaded", "rules", "tls"]
+    );
+    assert!(first.steps.contains(&Step::TlsProven {
+        serial: "5101".into()
+    }));
+    assert_eq!((first.generation, first.unchanged), (1, false));
+    assert_eq!(first.missing_roles, ["alice"]);
+    assert_eq!(fs::read(data.join("pg_hba.conf.before-pgfw")).unwrap(), former);
+    assert_eq!(
+        fs::read_link(data.join("pg_hba.conf")).unwrap(),
+        managed.paths.postgres("main").join("current/pg_hba.conf")
+    );
+
+    let again = managed.apply(&config).unwrap();
+    assert_eq!(steps(&again.steps), ["rules", "tls"]);
+    assert_eq!((again.generation, again.unchanged), (1, true));
+
+    managed.scratch.sql("create role alice login");
+    let leaf = managed.clients.client("alice", &[7]);
+    assert_eq!(
+        log_in(HERE, Some(&leaf), &to("alice", "postgres")).unwrap(),
+        Answer::Ok
+    );
+    let changed = managed.apply(&managed.config("", "")).unwrap();
+    assert_eq!(
+        steps(&changed.steps),
+        ["written", "switched", "reloaded", "rules", "tls"]
+    );
+    assert_eq!(changed.missing_roles, [""; 0]);
+    assert_ne!(
+        log_in(HERE, Some(&leaf), &to("alice", "postgres")).unwrap(),
+        Answer::Ok
+    );
+}
+
+/// Under `local all all trust` everybody gets AuthenticationOk, for any database; that is no proof.
+#[test]
+fn p11_trust_is_not_taken_for_the_marker() {
+    let scratch = Scratch::stopped();
+    fs::write(scratch.data().join("pg_hba.conf"), "local all all trust\n").unwrap();
+    let mut managed = Managed::new(scratch);
+    managed.scratch.run();
+    let server = Server::find(&managed.config("", "").postgres[0]).unwrap();
+    let running = server.running().unwrap();
+    assert!(!prove::marker_loaded(&running, "marker-0123456789abcdef").unwrap());
+    managed.apply(&managed.config("", "")).unwrap();
+}
+
+/// A line the server does not take: the reason is told, the live bytes are what they were, and the server answers as
+/// before; at the first apply and at later ones.
+#[test]
+fn p10_a_broken_candidate_is_put_back() {
+    let managed = Managed::new(Scratch::start());
+    let leaf = managed.clients.client("alice", &[7]);
+    let refuse = || {
+        let before = live(&managed);
+        let error = managed.apply(&managed.config(BROKEN, ALICE)).unwrap_err();
+        assert!(matches!(error, PostgresError::PutBack { .. }), "{error}");
+        assert!(error.to_string().contains("pg_hba.conf line 6"), "{error}");
+        assert!(!error.remedy().is_empty());
+        assert_eq!(live(&managed), before);
+    };
+    refuse();
+    assert_eq!(live(&managed).1, [""; 0].map(PathBuf::from));
+    managed.apply(&managed.config("", ALICE)).unwrap();
+    refuse();
+    assert_eq!(
+        log_in(HERE, Some(&leaf), &to("alice", "postgres")).unwrap(),
+        Answer::Ok
+    );
+    // What was put back is loaded, and a good candidate passes.
+    assert_eq!(managed.apply(&managed.config("", ALICE)).unwrap().generation, 1);
+    managed.apply(&managed.config("", "")).unwrap();
+}
+
+/// A certificate whose key is another's never reaches the server, which would drop TLS at its next start.
+#[test]
+fn p13_a_key_of_another_certificate_is_refused() {
+    let mut managed = Managed::new(Scratch::start());
+    let before = live(&managed);
+    managed.material.server_key_pem = managed.servers.server("other", &[9]).key;
+    let error = managed.apply(&managed.config("", ALICE)).unwrap_err();
+    assert!(matches!(error, PostgresError::Material { .. }), "{error}");
+    assert_eq!(live(&managed), before);
+}
+
+/// Without a CRL of the authority the server would refuse every certificate.
+#[test]
+fn no_crl_is_refused() {
+    let managed = Managed::new(Scratch::start());
+    fs::remove_dir_all(&managed.material.crl_dir).unwrap();
+    let error = managed.apply(&managed.config("", ALICE)).unwrap_err();
+    assert!(matches!(error, PostgresError::NoCrl { .. }), "{error}");
+}
+
+/// The server is down: the files are in place, and count when it starts.
+#[test]
+fn p12_what_is_staged_counts_at_the_next_start() {
+    let mut managed = Managed::new(Scratch::stopped());
+    let config = managed.config("", ALICE);
+    let applied = managed.apply(&config).unwrap();
+    assert_eq!(steps(&applied.steps), ["written", "switched", "at next start"]);
+    managed.scratch.run();
+    let leaf = managed.clients.client("alice", &[7]);
+    assert_eq!(
+        log_in(HERE, Some(&leaf), &to("alice", "postgres")).unwrap(),
+        Answer::Ok
+    );
+    assert_eq!(steps(&managed.apply(&config).unwrap().steps), ["rules", "tls"]);
+}
+
+/// A cold start with what an apply left, as Debian lays its files out (include_dir).
+#[test]
+fn p12_with_an_include_dir() {
+    let mut managed = Managed::new(Scratch::stopped());
+    fs::create_dir(managed.scratch.data().join("conf.d")).unwrap();
+    managed.scratch.configure("include_dir = 'conf.d'\n");
+    managed.scratch.run();
+    let applied = managed.apply(&managed.config("", ALICE)).unwrap();
+    assert_eq!(applied.overridden, []);
+    assert!(managed.scratch.data().join("conf.d/zz-pgfw.conf").is_symlink());
+    assert!(
+        !managed
+            .scratch
+            .data()
+            .join("postgresql.conf.before-pgfw")
+            .exists()
+    );
+    managed.scratch.stop();
+    managed.scratch.run();
+    assert_eq!(managed.scratch.sql("show ssl_min_protocol_version"), "TLSv1.3");
+    assert_eq!(
+        managed
+            .scratch
+            .sql("select count(*) from pg_file_settings where error is not null"),
+        "0"
+    );
+}
+
+/// An edit through the link, and a link that became a file: named, not overwritten; with force, kept beside.
+#[test]
+fn p14_p19_edits_are_noticed() {
+    let managed = Managed::new(Scratch::start());
+    let config = managed.config("", ALICE);
+    managed.apply(&config).unwrap();
+    let hba = managed.scratch.data().join("pg_hba.conf");
+    let drifted = |part: &str| {
+        let error = managed.apply(&config).unwrap_err();
+        assert!(matches!(error, PostgresError::Drift { .. }), "{error}");
+        assert!(error.to_string().contains(part), "{error}");
+    };
+
+    let edit = "local all all trust\n";
+    fs::OpenOptions::new()
+        .append(true)
+        .open(&hba)
+        .unwrap()
+        .write_all(edit.as_bytes())
+        .unwrap();
+    drifted("gen-1/pg_hba.conf");
+    assert_eq!(managed.apply_with(&config, Edits::Replace).unwrap().generation, 2);
+
+    fs::remove_file(&hba).unwrap();
+    write(&hba, edit);
+    drifted("data/pg_hba.conf");
+    assert_eq!(fs::read_to_string(&hba).unwrap(), edit);
+    managed.apply_with(&config, Edits::Replace).unwrap();
+    assert!(hba.is_symlink());
+    assert_eq!(
+        fs::read_to_string(managed.scratch.data().join("pg_hba.conf.edited-pgfw")).unwrap(),
+        edit
+    );
+}
+
+/// What needs a restart is said to be pending, and what something else overrides is named.
+#[test]
+fn p15_p16_settings_that_do_not_count_yet_or_at_all() {
+    let mut managed = Managed::new(Scratch::start());
+    managed.scratch.sql("alter system set log_statement = 'none'");
+    let config = managed.config("listen_addresses = [\"127.0.0.1\"]\n", ALICE);
+    let applied = managed.apply(&config).unwrap();
+    assert_eq!(applied.pending_restart, ["listen_addresses"]);
+    assert_eq!(applied.overridden.len(), 1);
+    assert_eq!(applied.overridden[0].name, "log_statement");
+    assert!(applied.overridden[0].by.ends_with("postgresql.auto.conf"));
+    managed.scratch.stop();
+    managed.scratch.run();
+    assert_eq!(managed.apply(&config).unwrap().pending_restart, [""; 0]);
+}
+
+fn target(managed: &Managed, leaf: &Leaf) -> Target {
+    Target {
+        serial: decimal(&leaf.serial),
+        issuer: shown_dn(&managed.clients.der),
+    }
+}
+
+/// A psql that logs in with a certificate and waits for its input to end.
+fn psql(managed: &Managed, leaf: &Leaf, name: &str) -> std::process::Child {
+    let file = |suffix: &str, content: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        let path = managed.scratch.place(&format!("{name}.{suffix}"));
+        write(&path, content);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
+        path.display().to_string()
+    };
+    let (certificate, key) = (file("crt", &leaf.certificate), file("key", &leaf.key));
+    Command::new("/usr/bin/psql")
+        .arg(format!(
+            "host=127.0.0.1 user=alice dbname=postgres sslmode=require sslcert={certificate} sslkey={key} \
+             application_name={name}"
+        ))
+        .arg("-Xq")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("psql")
+}
+
+/// Revoked: the sessions of that certificate end, another certificate's of the same role go on; the next login fails,
+/// without a reload.
+#[test]
+fn p30_p31_revoked_sessions_end_and_logins_fail() {
+    let managed = Managed::new(Scratch::start());
+    managed.scratch.sql("create role alice login");
+    let config = managed.config("", ALICE);
+    let cluster = &config.postgres[0];
+    managed.apply(&config).unwrap();
+    // 20 octets, as issued ones have.
+    let lost = managed.clients.client("alice", &[0x7f; 20]);
+    let kept = managed.clients.client("alice", &[0x7e; 20]);
+    let mut psqls = [psql(&managed, &lost, "lost"), psql(&managed, &kept, "kept")];
+    let live = || -> Vec<String> {
+        let all = sessions(cluster).unwrap();
+        all.into_iter()
+            .filter(|s| s.serial.is_some())
+            .map(|s| {
+                assert_eq!(
+                    (s.role.as_deref(), s.issuer.as_deref()),
+                    (Some("alice"), Some("/CN=clients"))
+                );
+                s.application.unwrap()
+            })
+            .collect()
+    };
+    until("both have logged in", || live().len() == 2);
+
+    managed.clients.publish(&managed.material.crl_dir, &[&lost]);
+    let since = Now::read().boot;
+    // Another authority's certificate with this serial is another certificate.
+    let other = Target {
+        issuer: Some("/CN=others".to_owned()),
+        ..target(&managed, &lost)
+    };
+    assert_eq!(cut_off(cluster, &[other], since).unwrap().sessions, []);
+    let cut = cut_off(cluster, &[target(&managed, &lost)], since).unwrap();
+    assert_eq!(cut.sessions.len(), 1);
+    assert_eq!(live(), ["kept"]);
+
+    let error = log_in(HERE, Some(&lost), &to("alice", "postgres")).unwrap_err();
+    assert!(error.to_string().contains("CertificateRevoked"), "{error}");
+    assert_eq!(
+        log_in(HERE, Some(&kept), &to("alice", "postgres")).unwrap(),
+        Answer::Ok
+    );
+    for child in &mut psqls {
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+}
+
+/// A handshake from before the revocation, a start-up packet from after it: refused. A connection from after it that
+/// has not logged in yet is left alone.
+#[test]
+fn p30_a_finished_handshake_does_not_outlive_the_revocation() {
+    let managed = Managed::new(Scratch::start());
+    managed.scratch.sql("create role alice login");
+    let config = managed.config("min_tls = \"1.2\"\n", ALICE);
+    let cluster = &config.postgres[0];
+    managed.apply(&config).unwrap();
+    let lost = managed.clients.client("alice", &[0x7f; 16]);
+    let kept = managed.clients.client("alice", &[0x7e; 16]);
+    // Under TLS 1.2 the handshake is over for both sides when it is for one.
+    let shake = |leaf| tls::connect(at(HERE), Some(credential(leaf)), Version::V1_2).unwrap();
+    let mut waiting = shake(&lost);
+
+    managed.clients.publish(&managed.material.crl_dir, &[&lost]);
+    let since = Now::read().boot;
+    // The age of a process is known to 10 ms.
+    until("the clock has moved on", || {
+        Now::read().boot.0 > since.0 + 20_000_000
+    });
+    let mut later = shake(&kept);
+    let cut = cut_off(cluster, &[target(&managed, &lost)], since).unwrap();
+    assert_eq!(cut.half_open, 1);
+    assert!(waiting.start_up(&to("alice", "postgres")).is_err());
+    assert_eq!(later.start_up(&to("alice", "postgres")).unwrap(), Answer::Ok);
+}

@@ -1,0 +1,123 @@
+//! The inside judge: the host-side decision and the compiled program say the same about any bytes.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use pgfw::policy::coverage::ServiceId;
+use pgfw_common::frames::{Frame, NETWORK, icmp, tcp, udp};
+
+use crate::bench::{Bench, policy};
+use crate::model;
+
+fn source() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "192.168.1.7",
+        "192.168.1.66",
+        "198.51.100.7",
+        "203.0.113.66",
+        "127.0.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "255.255.255.255",
+        "2001:db8:1::7",
+        "2001:db8:2::7",
+        "fe80::1",
+        "::",
+        "::1",
+        "::ffff:192.168.1.7",
+        "ff02::1",
+    ])
+}
+
+fn payload() -> impl Strategy<Value = (u8, Vec<u8>)> {
+    let port = prop::sample::select(vec![22_u16, 53, 67, 68, 546, 547, 5431, 5432, 5433, 40_000]);
+    let inner = (port.clone(), port.clone(), any::<u8>());
+    prop_oneof![
+        4 => (port.clone(), port.clone(), any::<u8>()).prop_map(|(from, to, flags)| (6, tcp(from, to, flags))),
+        2 => (port.clone(), port).prop_map(|(from, to)| (17, udp(from, to, b"data"))),
+        2 => (any::<u8>(), 0..3_u8, prop::collection::vec(any::<u8>(), 0..60))
+            .prop_map(|(kind, code, rest)| (1, icmp(kind, code, &rest))),
+        3 => (prop::sample::select(vec![1_u8, 2, 3, 4, 128, 129, 130, 131, 132, 133, 134, 135, 136, 137, 143]), 0..2_u8,
+              prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(kind, code, rest)| (58, icmp(kind, code, &rest))),
+        2 => inner.prop_map(|(from, to, flags)| {
+            // An error that quotes a segment which this host might have sent.
+            let quote = Frame::ip("192.168.1.1", "192.168.1.7", 6, &tcp(from, to, flags));
+            (1, icmp(3, 4, &[&[0; 4], quote.packet()].concat()))
+        }),
+        1 => (any::<u8>(), prop::collection::vec(any::<u8>(), 0..60)),
+    ]
+}
+
+/// A frame that is mostly right, then made wrong in up to three places and perhaps cut.
+fn frame() -> impl Strategy<Value = Frame> {
+    let chain = prop::collection::vec(
+        prop::sample::select(vec![0_u8, 43, 44, 51, 60, 135, 59, 50]),
+        0..8,
+    );
+    let tags = prop::collection::vec(prop::sample::select(vec![0x8100_u16, 0x88a8]), 0..4);
+    let marks = prop::collection::vec((0..100_usize, any::<u8>()), 0..3);
+    (
+        source(),
+        payload(),
+        0..4_u8,
+        chain,
+        tags,
+        marks,
+        14..200_usize,
+        any::<u8>(),
+    )
+        .prop_map(
+            |(source, (protocol, payload), words, chain, tags, marks, cut, hops)| {
+                let six = source.contains(':');
+                let host = if six { "2001:db8::1" } else { "192.168.1.1" };
+                let mut frame = Frame::ip(source, host, protocol, &payload);
+                frame = if six {
+                    frame.extensions(&chain)
+                } else {
+                    frame.options(words)
+                };
+                // Half of them as a neighbour sends them.
+                frame = frame.hop_limit(hops | if hops & 1 == 1 { 0xff } else { 0 });
+                for (at, value) in marks {
+                    if NETWORK + at < frame.0.len() {
+                        frame = frame.byte(NETWORK + at, value);
+                    }
+                }
+                if !tags.is_empty() {
+                    frame = frame.tagged(&tags);
+                }
+                if cut < frame.0.len() {
+                    frame.cut(cut)
+                } else {
+                    frame
+                }
+            },
+        )
+}
+
+#[test]
+fn the_host_and_the_kernel_decide_alike() {
+    let bench = Bench::new(&policy());
+    let mut runner = TestRunner::new(Config {
+        cases: 20_000,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let datapath = &bench.datapath;
+    bench.namespace.within(|| {
+        let world = model::world(&policy());
+        runner
+            .run(&frame(), |frame| {
+                let here = world.judge(&frame.0, model::ARRIVAL);
+                let there = datapath.check(1, &frame.0, None).expect("an answer");
+                prop_assert_eq!(
+                    (here.reason, here.service.map(|row| ServiceId(row.service))),
+                    (there.reason, there.service),
+                    "{}",
+                    frame.hex()
+                );
+                Ok(())
+            })
+            .unwrap_or_else(|failure| panic!("{failure}"));
+    });
+}

@@ -1,0 +1,209 @@
+//! A policy in the kernel, asked packet by packet through the same entry that an interface has.
+
+use std::net::IpAddr;
+
+use aya::programs::{TestRun, TestRunOptions, Xdp};
+use aya_obj::programs::XdpAttachType;
+use ipnet::IpNet;
+use pgfw::clock::{BootTime, Now};
+use pgfw::datapath::{Answer, Choice, Control, Counters, Datapath, DatapathError};
+use pgfw::policy::coverage::{Compiled, Coverage, CoverageKey, ServiceId, ServicePort, Settings, Until};
+use pgfw_common::frames::Frame;
+use pgfw_common::host::World;
+use pgfw_common::reason::{Action, Reason};
+use pgfw_common::record::ABI;
+use pgfw_tests::lab::{Bpffs, Namespace};
+
+use crate::model;
+
+pub(crate) const SSH: ServiceId = ServiceId(1);
+pub(crate) const PG: ServiceId = ServiceId(2);
+pub(crate) const DNS: ServiceId = ServiceId(3);
+pub(crate) const VRRP: ServiceId = ServiceId(4);
+
+/// Programs and tables of a test's own, in a network namespace of its own.
+pub(crate) struct Bench {
+    pub(crate) namespace: Namespace,
+    pub(crate) bpffs: Bpffs,
+    pub(crate) datapath: Datapath,
+    entry: Xdp,
+    world: World,
+    pub(crate) generation: u64,
+}
+
+impl Bench {
+    /// Enforces `policy` as generation 1.
+    pub(crate) fn new(policy: &Compiled) -> Bench {
+        let namespace = Namespace::new("bench");
+        let bpffs = Bpffs::new();
+        let pins = bpffs.path().join("pgfw");
+        let mut datapath = Datapath::open(&pins).expect("a datapath");
+        datapath.load(1, policy).expect("a policy");
+        datapath
+            .set_control(Control {
+                confirmed: Choice::Generation(1),
+                pending: None,
+            })
+            .expect("a control record");
+        let entry =
+            Xdp::from_pin(pins.join(format!("v{ABI}/entry")), XdpAttachType::Interface).expect("the entry");
+        Bench {
+            namespace,
+            bpffs,
+            datapath,
+            entry,
+            world: model::world(policy),
+            generation: 1,
+        }
+    }
+
+    /// Runs the entry program over a frame.
+    pub(crate) fn run(&self, frame: &Frame) -> Action {
+        let entry = &self.entry;
+        let word = self.namespace.within(|| {
+            entry
+                .test_run(TestRunOptions {
+                    data_in: Some(&frame.0),
+                    ..TestRunOptions::default()
+                })
+                .unwrap_or_else(|error| panic!("{error}: {}", frame.hex()))
+                .return_value
+        });
+        match word {
+            1 => Action::Drop,
+            2 => Action::Pass,
+            other => panic!("XDP action {other}"),
+        }
+    }
+
+    /// One packet: the program's action, the whole ledger of counters before and after, the probe's answer and the
+    /// host-side decision must all say `reason`, and nothing else may move.
+    #[track_caller]
+    pub(crate) fn expect(&self, what: &str, frame: &Frame, reason: Reason, service: Option<ServiceId>) {
+        let judged = self.world.judge(&frame.0, model::ARRIVAL);
+        assert_eq!(
+            (judged.reason, judged.service.map(|row| ServiceId(row.service))),
+            (reason, service),
+            "the host-side decision about {what}: {}",
+            frame.hex()
+        );
+        let before = self.counters();
+        let answer = self.ask(frame).expect("an answer");
+        assert_eq!(
+            (answer.reason, answer.service),
+            (reason, service),
+            "the probe about {what}: {}",
+            frame.hex()
+        );
+        assert_eq!(self.counters(), before, "the probe changed a counter: {what}");
+        let action = self.run(frame);
+        assert_eq!(action, reason.action(), "{what}: {}", frame.hex());
+        let mut wanted = before;
+        *wanted.interfaces.entry(0).or_default().entry(reason).or_default() += 1;
+        if let Some(service) = service {
+            let port = self.port(service, frame);
+            let count = wanted.services.entry(port).or_default();
+            match action {
+                Action::Pass => count.passed += 1,
+                Action::Drop => count.dropped += 1,
+            }
+        }
+        assert_eq!(self.counters(), wanted, "counters after {what}: {}", frame.hex());
+    }
+
+    /// What the loaded policy would say, asked through the probe.
+    pub(crate) fn ask(&self, frame: &Frame) -> Result<Answer, DatapathError> {
+        let (datapath, generation) = (&self.datapath, self.generation);
+        self.namespace
+            .within(|| datapath.check(generation, &frame.0, None))
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.datapath.counters().expect("counters")
+    }
+
+    /// The port of a service that a frame addresses; each of the tests' services has one.
+    fn port(&self, service: ServiceId, frame: &Frame) -> ServicePort {
+        self.datapath
+            .services(self.generation)
+            .expect("services")
+            .into_iter()
+            .find(|(_, id)| *id == service)
+            .map(|(port, _)| port)
+            .unwrap_or_else(|| panic!("no port for {service:?}: {}", frame.hex()))
+    }
+}
+
+/// The tests' usual policy: SSH for the world, PostgreSQL for two networks less one host, DNS for one, VRRP for one.
+pub(crate) fn policy() -> Compiled {
+    let mut policy = Compiled {
+        settings: Settings::default(),
+        ..Compiled::default()
+    };
+    for (protocol, port, service, name) in [
+        (6, 22, SSH, "ssh"),
+        (6, 5432, PG, "postgres main"),
+        (17, 53, DNS, "dns"),
+        (112, 0, VRRP, "vrrp"),
+    ] {
+        policy.services.insert(ServicePort { protocol, port }, service);
+        policy.names.insert(service, name.to_owned());
+    }
+    for (service, net, answer) in [
+        (SSH, "0.0.0.0/0", world()),
+        (SSH, "::/0", world()),
+        (SSH, "203.0.113.66/32", denied()),
+        (PG, "192.168.1.0/24", allowed()),
+        (PG, "2001:db8:1::/48", allowed()),
+        (PG, "192.168.1.66/32", denied()),
+        (DNS, "192.168.1.0/24", allowed()),
+        (VRRP, "192.168.1.0/24", allowed()),
+    ] {
+        policy.coverage.insert(key(service, net), answer);
+    }
+    policy
+}
+
+pub(crate) fn key(service: ServiceId, net: &str) -> CoverageKey {
+    CoverageKey {
+        service,
+        net: net
+            .parse::<IpNet>()
+            .or_else(|_| net.parse::<IpAddr>().map(IpNet::from))
+            .expect("a network"),
+    }
+}
+
+pub(crate) fn allowed() -> Coverage {
+    Coverage {
+        deny: Until::Absent,
+        allow: Until::Forever,
+        world: false,
+    }
+}
+
+pub(crate) fn world() -> Coverage {
+    Coverage {
+        world: true,
+        ..allowed()
+    }
+}
+
+pub(crate) fn denied() -> Coverage {
+    Coverage {
+        deny: Until::Forever,
+        ..allowed()
+    }
+}
+
+/// Allowed until so many milliseconds from now (negative: before now).
+pub(crate) fn allowed_for(milliseconds: i64) -> Coverage {
+    Coverage {
+        allow: Until::At(from_now(milliseconds)),
+        ..allowed()
+    }
+}
+
+pub(crate) fn from_now(milliseconds: i64) -> BootTime {
+    BootTime(Now::read().boot.0.saturating_add_signed(milliseconds * 1_000_000))
+}
