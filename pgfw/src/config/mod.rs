@@ -226,7 +226,7 @@ pub struct Identity {
     pub name: String,
     /// PostgreSQL roles; at least one.
     pub roles: Vec<String>,
-    /// `None`: all databases.
+    /// `None`: all databases; empty: none, for who replicates only.
     pub databases: Option<Vec<String>>,
     /// Physical replication.
     pub replication: bool,
@@ -242,7 +242,7 @@ pub struct Login {
     pub name: String,
     pub method: Method,
     pub roles: Vec<String>,
-    /// `None`: all databases.
+    /// `None`: all databases; empty: none, for who replicates only.
     pub databases: Option<Vec<String>>,
     pub replication: bool,
     pub networks: Vec<IpNet>,

@@ -107,7 +107,7 @@ impl std::fmt::Display for Item {
 }
 
 /// Package, the program that shows it is there, and what it is for.
-const LAB: [(&str, &str, &str); 11] = [
+const LAB: [(&str, &str, &str); 13] = [
     ("iproute2", "ip", "makes the lab's networks"),
     (
         "postgresql",
@@ -138,6 +138,12 @@ const LAB: [(&str, &str, &str); 11] = [
         "iptables",
         "iptables-restore",
         "the classic rules that packets are judged against, and containers' NAT",
+    ),
+    ("pgbouncer", "pgbouncer", "the pooler of its guide"),
+    (
+        "keepalived",
+        "keepalived",
+        "VRRP: the address that moves between two hosts",
     ),
 ];
 
