@@ -107,7 +107,7 @@ impl std::fmt::Display for Item {
 }
 
 /// Package, the program that shows it is there, and what it is for.
-const LAB: [(&str, &str, &str); 13] = [
+const LAB: [(&str, &str, &str); 15] = [
     ("iproute2", "ip", "makes the lab's networks"),
     (
         "postgresql",
@@ -140,6 +140,8 @@ const LAB: [(&str, &str, &str); 13] = [
         "the classic rules that packets are judged against, and containers' NAT",
     ),
     ("pgbouncer", "pgbouncer", "the pooler of its guide"),
+    ("patroni", "patroni", "the cluster of its guide"),
+    ("etcd-server", "etcd", "where Patroni keeps who leads"),
     (
         "keepalived",
         "keepalived",
