@@ -52,10 +52,22 @@ fn patroni(node: &Host, number: u8) -> Child {
     let settings = own.iter().fold(settings, |text, key| {
         text.replace(&format!("{key}10"), &format!("{key}{number}"))
     });
+    // Patroni looks around every ten seconds, which a test would spend waiting.
+    assert!(settings.contains("loop_wait: 10\n"));
+    let settings = settings.replace("loop_wait: 10\n", "loop_wait: 1\n");
     node.write("/etc/patroni/config.yml", &settings);
     let mut command = node.command("unshare");
     command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "setpriv"]);
-    command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups"]);
+    // Changing the user clears what `--kill-child` arranged.
+    command.args([
+        "--reuid",
+        "postgres",
+        "--regid",
+        "postgres",
+        "--init-groups",
+        "--pdeathsig",
+        "KILL",
+    ]);
     command.args(["patroni", "/etc/patroni/config.yml"]).env_clear();
     command
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
