@@ -194,18 +194,21 @@ fn is_live<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival, quote
             tables.tcp_socket(quote, ports) == Socket::Connected
                 || tables.track() && is_noted(tables, arrival, quote, ports)
         }
-        wire::UDP => is_noted(tables, arrival, quote, ports) || is_served(tables, arrival, quote, ports),
+        wire::UDP => {
+            is_noted(tables, arrival, quote, ports) || is_served(tables, arrival, quote, ports.local)
+        }
         wire::ICMP | wire::ICMPV6 => is_noted(tables, arrival, quote, echo_ports(&header)),
-        _ => false,
+        // A tunnel's packets (ESP, GRE) have no ports; their path has a largest size all the same.
+        _ => is_served(tables, arrival, quote, 0),
     }
 }
 
-/// Whether this was an answer of one of this host's UDP services to a source that it serves.
+/// Whether this went from one of this host's services to a source that it serves.
 #[inline(always)]
-fn is_served<T: Tables>(tables: &T, arrival: Arrival, quote: &Ip, ports: Ports) -> bool {
+fn is_served<T: Tables>(tables: &T, arrival: Arrival, quote: &Ip, port: u16) -> bool {
     let key = ServiceKey {
-        port: ports.local,
-        protocol: wire::UDP,
+        port,
+        protocol: quote.protocol,
         pad: 0,
     };
     matches!(

@@ -2,5 +2,6 @@
 //! must say the same; here are the stories that need a past, and the records.
 
 mod document;
+mod errors;
 mod records;
 mod stories;

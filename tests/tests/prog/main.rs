@@ -4,6 +4,7 @@ mod agree;
 mod bench;
 mod budget;
 mod coverage;
+mod egress;
 mod events;
 mod life;
 mod model;
