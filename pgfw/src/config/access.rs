@@ -19,7 +19,7 @@ impl File<'_> {
                     p,
                     "service.protocol",
                     format!("`{}` is no IP protocol that pgfw knows", p.as_ref()),
-                    "Write tcp, udp, sctp, vrrp, esp, ah, gre, ospf, or a number from 0 to 255.",
+                    format!("Write {PROTOCOLS}."),
                 )
             })?,
         };
@@ -162,7 +162,11 @@ impl File<'_> {
     }
 }
 
-fn protocol_number(name: &str) -> Option<u8> {
+/// What may be written for an IP protocol.
+pub const PROTOCOLS: &str = "tcp, udp, sctp, vrrp, esp, ah, gre, ospf, or a number from 0 to 255";
+
+/// An IP protocol by its name or number.
+pub fn protocol_number(name: &str) -> Option<u8> {
     Some(match name {
         "tcp" => 6,
         "udp" => 17,

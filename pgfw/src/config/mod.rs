@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use access::{PROTOCOLS, protocol_number};
 pub use error::ConfigError;
 pub(crate) use error::near_miss;
 pub use values::parse_network;

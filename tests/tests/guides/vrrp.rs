@@ -122,6 +122,16 @@ fn the_address_moves_when_its_holder_goes_and_not_when_a_neighbour_asks() {
     let _daemons = nodes.each_ref().map(Instance::enforce);
     let [here, _there] = &nodes;
 
+    for (source, is_heard) in [
+        ("10.10.0.11", true),
+        ("fe80::11", true),
+        ("10.10.0.99", false),
+        ("fe80::99", false),
+    ] {
+        let answer = here.pgfw(&["check", source, "--protocol", "vrrp", "--quiet"]);
+        assert_eq!(answer.success(), is_heard, "{source}");
+    }
+
     let first = keepalived(&peer, 150);
     takes_the_address(&peer);
     let before = here.status().packets("service");
