@@ -20,7 +20,7 @@ pub(super) struct Check {
     /// The port it goes to.
     #[arg(long, default_value_t = 5432)]
     port: u16,
-    /// tcp, udp, or any other that a [[service]] can have: vrrp, esp, a number.
+    /// tcp, udp, or any other that a service can have: vrrp, esp, a number.
     #[arg(long, default_value = "tcp", value_parser = protocol)]
     protocol: u8,
     /// A segment in the middle of a connection (ACK) instead of its first (SYN).

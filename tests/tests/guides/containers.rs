@@ -64,6 +64,7 @@ fn a_container_gets_its_answers_and_only_declared_ports_are_published() {
     }
 
     let config = Guide::read("containers").block("pgfw.toml");
+    assert!(config.contains("forwarded = \"track\"\n"));
     let without = config.replace("forwarded = \"track\"\n", "");
     let pgfw = configured(&lan.db, &without, None);
     let refused = pgfw.pgfw(&["run"]);

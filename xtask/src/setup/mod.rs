@@ -13,7 +13,7 @@ use crate::shell;
 /// Install what building, testing and the demo need, and say what and why.
 ///
 /// Debian packages: a Rust compiler that has `core` for BPF (a rustup nightly with rust-src is as good),
-/// PostgreSQL, an SSH server, nmap and small tools. No service is started, no database cluster is made,
+/// PostgreSQL, an SSH server, nmap, the programs of the guides and small tools. No service is started, no database cluster is made,
 /// nothing is removed. bpf-linker is built into target/tools. On a machine that has it all this does
 /// nothing.
 #[derive(Debug, clap::Args)]
