@@ -147,7 +147,7 @@ fn transport<P: Packet, T: Tables>(
         (wire::IGMP, Family::V4) => Reason::GroupMembership.into(),
         (protocol, _) => {
             let key = ServiceKey {
-                port: 0,
+                port: transport::service_port(packet, ip),
                 protocol,
                 pad: 0,
             };

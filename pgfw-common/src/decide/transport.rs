@@ -117,6 +117,22 @@ pub(super) fn udp<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival
     }
 }
 
+/// The port at which a service of any further protocol stands. SCTP, DCCP and UDP-Lite begin with ports as TCP does
+/// (RFC 9260, 3.1; RFC 4340, 5.1; RFC 3828, 3.1); 0, which is no service of theirs, where the packet ends before them,
+/// and for protocols without ports.
+#[inline(always)]
+pub(super) fn service_port<P: Packet>(packet: &P, ip: &Ip) -> u16 {
+    if !matches!(ip.protocol, wire::SCTP | wire::DCCP | wire::UDP_LITE)
+        || !ip.contains(size_of::<wire::Ports>())
+    {
+        return 0;
+    }
+    match packet.read(ip.transport as usize) {
+        Some(ports) => incoming(&ports).local,
+        None => 0,
+    }
+}
+
 /// A DHCP client asks before it has an address, through a socket no table shows (RFC 2131, 4.1; RFC 8415, 7.2): its
 /// answers are known by their ports, in IPv6 also by going to a link-local address.
 #[inline(always)]

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use access::{PROTOCOLS, protocol_number};
 pub use error::ConfigError;
 pub(crate) use error::near_miss;
 pub use values::{check_network, parse_network};
@@ -226,7 +227,7 @@ pub struct Identity {
     pub name: String,
     /// PostgreSQL roles; at least one.
     pub roles: Vec<String>,
-    /// `None`: all databases.
+    /// `None`: all databases; empty: none, for who replicates only.
     pub databases: Option<Vec<String>>,
     /// Physical replication.
     pub replication: bool,
@@ -242,7 +243,7 @@ pub struct Login {
     pub name: String,
     pub method: Method,
     pub roles: Vec<String>,
-    /// `None`: all databases.
+    /// `None`: all databases; empty: none, for who replicates only.
     pub databases: Option<Vec<String>>,
     pub replication: bool,
     pub networks: Vec<IpNet>,

@@ -47,6 +47,16 @@ fn an_identity_and_a_login_take_their_defaults() {
     assert_eq!(config.logins[0].networks.len(), 1, "duplicates are merged");
 }
 
+#[test]
+fn who_replicates_needs_no_database() {
+    let config = parse(&format!(
+        "{HOST}[[identity]]\nname = \"standby\"\ndatabases = []\nreplication = true\n"
+    ))
+    .expect("right");
+    assert_eq!(config.identities[0].databases, Some(Vec::new()));
+    assert!(config.identities[0].replication);
+}
+
 /// Each row: what is appended to a good host, what the message must name, what the remedy must say.
 #[test]
 fn p08_what_cannot_be_meant_is_refused_with_file_line_key_and_remedy() {
@@ -125,6 +135,11 @@ fn p08_what_cannot_be_meant_is_refused_with_file_line_key_and_remedy() {
         (
             "[[identity]]\nname = \"a\"\nroles = []",
             &["identity.roles is empty"],
+            "Leave the key out",
+        ),
+        (
+            "[[identity]]\nname = \"a\"\ndatabases = []",
+            &["identity.databases is empty"],
             "Leave the key out",
         ),
         (

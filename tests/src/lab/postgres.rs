@@ -85,7 +85,7 @@ impl<'host> PgCluster<'host> {
             // The log is the one place that tells without a login, whatever pg_hba.conf holds by now.
             server
                 .stderr()
-                .contains("database system is ready to accept connections")
+                .contains("database system is ready to accept")
                 .then_some(())
         });
         self.server = Some(server);

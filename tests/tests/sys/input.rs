@@ -195,7 +195,7 @@ fn usage_that_is_wrong_exits_2_and_shows_the_right_one() {
         (&["check", "db.example.com"], "SOURCE"),
         (&["check"], "SOURCE"),
         (&["check", "10.0.0.1", "--port", "99999"], "--port"),
-        (&["check", "10.0.0.1", "--protocol", "sctp"], "tcp, udp"),
+        (&["check", "10.0.0.1", "--protocol", "tcpp"], "tcp, udp"),
         (&["reload", "--confirm", "tomorrow"], "--confirm"),
     ];
     for (arguments, shown) in rows {

@@ -13,7 +13,7 @@ use crate::shell;
 /// Install what building, testing and the demo need, and say what and why.
 ///
 /// Debian packages: a Rust compiler that has `core` for BPF (a rustup nightly with rust-src is as good),
-/// PostgreSQL, an SSH server, nmap and small tools. No service is started, no database cluster is made,
+/// PostgreSQL, an SSH server, nmap, the programs of the guides and small tools. No service is started, no database cluster is made,
 /// nothing is removed. bpf-linker is built into target/tools. On a machine that has it all this does
 /// nothing.
 #[derive(Debug, clap::Args)]
@@ -115,7 +115,7 @@ impl std::fmt::Display for Item {
 }
 
 /// Package, the program that shows it is there, and what it is for.
-const LAB: [(&str, &str, &str); 11] = [
+const LAB: [(&str, &str, &str); 15] = [
     ("iproute2", "ip", "makes the lab's networks"),
     (
         "postgresql",
@@ -146,6 +146,14 @@ const LAB: [(&str, &str, &str); 11] = [
         "iptables",
         "iptables-restore",
         "the classic rules that packets are judged against, and containers' NAT",
+    ),
+    ("pgbouncer", "pgbouncer", "the pooler of its guide"),
+    ("patroni", "patroni", "the cluster of its guide"),
+    ("etcd-server", "etcd", "where Patroni keeps who leads"),
+    (
+        "keepalived",
+        "keepalived",
+        "VRRP: the address that moves between two hosts",
     ),
 ];
 
