@@ -64,10 +64,7 @@ pub(super) fn tcp<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival
             }
         }
     };
-    Verdict {
-        reason,
-        service: found.map(|(row, _)| row),
-    }
+    Verdict::at(found, reason)
 }
 
 /// RFC 9293, 3.10.7: every segment of a connection carries ACK, SYN or RST, and SYN comes neither with FIN nor RST.
@@ -111,10 +108,7 @@ pub(super) fn udp<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival
             Some(_) | None => Reason::Udp,
         },
     };
-    Verdict {
-        reason,
-        service: found.map(|(row, _)| row),
-    }
+    Verdict::at(found, reason)
 }
 
 /// A DHCP client asks before it has an address, through a socket no table shows (RFC 2131, 4.1; RFC 8415, 7.2): its

@@ -5,9 +5,8 @@ use proptest::test_runner::{Config, TestRunner};
 
 use pgfw::policy::coverage::ServiceId;
 use pgfw_common::frames::{Frame, NETWORK, icmp, tcp, udp};
-
-use crate::bench::{Bench, policy};
-use crate::model;
+use pgfw_tests::bench::model;
+use pgfw_tests::bench::{Bench, policy};
 
 fn source() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![

@@ -6,7 +6,7 @@ use pgfw_common::frames::{ACK, Frame, SYN};
 use pgfw_common::reason::{Action, Reason};
 use pgfw_tests::lab::{PATIENCE, eventually};
 
-use crate::bench::{Bench, PG, SSH, allowed, allowed_for, denied, from_now, key, policy, world};
+use pgfw_tests::bench::{Bench, PG, SSH, allowed, allowed_for, denied, from_now, key, policy, world};
 
 const HOST: &str = "192.168.1.1";
 

@@ -3,8 +3,7 @@
 use pgfw::config::Echo;
 use pgfw_common::frames::Frame;
 use pgfw_common::reason::{Action, Reason};
-
-use crate::bench::{Bench, DNS, denied, key, policy};
+use pgfw_tests::bench::{Bench, DNS, denied, key, policy};
 
 const HOST: &str = "192.168.1.1";
 const GATEWAY: &str = "192.168.1.254";
