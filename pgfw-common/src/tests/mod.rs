@@ -3,5 +3,6 @@
 
 mod corpus;
 mod document;
+mod fragments;
 mod records;
 mod stories;

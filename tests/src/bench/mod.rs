@@ -67,21 +67,25 @@ impl Bench {
 
     /// Runs the entry program over a frame.
     pub fn run(&self, frame: &Frame) -> Action {
+        self.run_all(std::slice::from_ref(frame))[0]
+    }
+
+    /// The same over many, one after the other.
+    pub fn run_all(&self, frames: &[Frame]) -> Vec<Action> {
         let entry = &self.entry;
-        let word = self.namespace.within(|| {
-            entry
-                .test_run(TestRunOptions {
-                    data_in: Some(&frame.0),
-                    ..TestRunOptions::default()
-                })
-                .unwrap_or_else(|error| panic!("{error}: {}", frame.hex()))
-                .return_value
-        });
-        match word {
-            1 => Action::Drop,
-            2 => Action::Pass,
-            other => panic!("XDP action {other}"),
-        }
+        let run = |frame: &Frame| {
+            let options = TestRunOptions {
+                data_in: Some(&frame.0),
+                ..TestRunOptions::default()
+            };
+            match entry.test_run(options).map(|result| result.return_value) {
+                Ok(1) => Action::Drop,
+                Ok(2) => Action::Pass,
+                Ok(other) => panic!("XDP action {other}: {}", frame.hex()),
+                Err(error) => panic!("{error}: {}", frame.hex()),
+            }
+        };
+        self.namespace.within(|| frames.iter().map(run).collect())
     }
 
     /// One packet: the program's action, the whole ledger of counters before and after, the probe's answer and the

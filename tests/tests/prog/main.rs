@@ -5,6 +5,7 @@ mod budget;
 mod corpus;
 mod coverage;
 mod events;
+mod fragments;
 mod life;
 mod pair;
 mod parsing;
