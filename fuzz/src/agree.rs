@@ -29,6 +29,14 @@ pub fn check(frame: &[u8]) {
     });
 }
 
+/// Loads the programs, which takes longer than any frame.
+///
+/// # Panics
+/// Without root.
+pub fn prepare() {
+    JUDGES.with(|judges| judges.get_or_init(Judge::both).len());
+}
+
 thread_local! {
     /// Of the one thread that libFuzzer has: it enters their namespaces for good.
     static JUDGES: OnceCell<[Judge; 2]> = const { OnceCell::new() };

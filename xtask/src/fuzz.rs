@@ -82,7 +82,7 @@ fn fuzz(binary: &Path, folder: &Path, target: &str, seconds: u64) -> Result<bool
             "-use_value_profile=1",
             "-print_final_stats=1",
             "-verbosity=0",
-            "-timeout=10",
+            "-timeout=60",
         ])
         .args([&corpus, &folder.join("seeds")]);
     Ok(command.status()?.success())

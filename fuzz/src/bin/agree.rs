@@ -3,7 +3,9 @@
 #![cfg_attr(fuzzing, no_main)]
 
 #[cfg(fuzzing)]
-libfuzzer_sys::fuzz_target!(|frame: &[u8]| pgfw_fuzz::agree::check(frame));
+libfuzzer_sys::fuzz_target!(init: pgfw_fuzz::agree::prepare(), |frame: &[u8]| {
+    pgfw_fuzz::agree::check(frame)
+});
 
 #[cfg(not(fuzzing))]
 fn main() {

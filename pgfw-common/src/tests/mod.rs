@@ -4,5 +4,6 @@
 mod corpus;
 mod document;
 mod fragments;
+mod parsing;
 mod records;
 mod stories;
