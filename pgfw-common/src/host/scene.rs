@@ -123,6 +123,7 @@ fn prefixes() -> Vec<Prefix> {
         (3, "192.168.1.0", 24, ABSENT, FOREVER),
         (3, "2001:db8:1::", 48, ABSENT, LIVE),
         (4, "192.168.1.0", 24, ABSENT, FOREVER),
+        (4, "192.168.1.66", 32, FOREVER, FOREVER),
         (5, "0.0.0.0", 0, ABSENT, FOREVER),
         (5, "::", 0, ABSENT, FOREVER),
     ]
