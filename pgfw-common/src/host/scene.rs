@@ -121,6 +121,7 @@ fn prefixes() -> Vec<Prefix> {
         (2, "10.2.0.0", 16, ENDED, FOREVER),
         (2, "10.3.0.0", 16, LIVE, FOREVER),
         (3, "192.168.1.0", 24, ABSENT, FOREVER),
+        (3, "192.168.1.66", 32, FOREVER, FOREVER),
         (3, "2001:db8:1::", 48, ABSENT, LIVE),
         (4, "192.168.1.0", 24, ABSENT, FOREVER),
         (4, "192.168.1.66", 32, FOREVER, FOREVER),
