@@ -16,7 +16,7 @@ use crate::packet::Packet;
 use crate::parse::{self, Fragment, Ip, Link, Place};
 use crate::reason::{Action, Reason};
 use crate::record::{Scratch, ServiceKey, ServiceRow};
-use crate::tables::{FRAGMENT_SECONDS, Tables};
+use crate::tables::{FRAGMENT_SECONDS, Sender, Tables};
 use crate::wire;
 
 /// A reason, and the service whose port was addressed, if any.
@@ -24,6 +24,8 @@ use crate::wire;
 pub struct Verdict {
     pub reason: Reason,
     pub service: Option<ServiceRow>,
+    /// The service is open to whoever asks.
+    pub world: bool,
 }
 
 /// When and where a packet came in.
@@ -39,6 +41,33 @@ impl From<Reason> for Verdict {
         Verdict {
             reason,
             service: None,
+            world: false,
+        }
+    }
+}
+
+impl Verdict {
+    /// The verdict on what was addressed to a service, if it was.
+    #[inline(always)]
+    fn at(found: Option<(ServiceRow, Admission)>, reason: Reason) -> Verdict {
+        Verdict {
+            reason,
+            service: found.map(|(row, _)| row),
+            world: matches!(found, Some((_, Admission::AllowedToWorld))),
+        }
+    }
+
+    /// Who is known to have sent the packet, now that it passes.
+    #[inline(always)]
+    fn sender(&self) -> Sender {
+        let known = matches!(
+            self.reason,
+            Reason::Service | Reason::Established | Reason::Answer | Reason::EchoReply | Reason::IcmpError
+        );
+        if known && !self.world {
+            Sender::Known
+        } else {
+            Sender::Anyone
         }
     }
 }
@@ -114,9 +143,10 @@ fn network<P: Packet, T: Tables>(
     }
     if let Fragment::Later = ip.fragment {
         // No header to judge by: it passes on what was said to the first one, never on its own bytes.
-        return match tables.fragment(ip, arrival.ifindex) {
-            Some(until) if arrival.now < until => Reason::Fragment.into(),
-            Some(_) | None => Reason::FragmentUnknown.into(),
+        return if tables.spend_fragment(ip, arrival.ifindex, arrival.now) {
+            Reason::Fragment.into()
+        } else {
+            Reason::FragmentUnknown.into()
         };
     }
     let verdict = transport(packet, tables, arrival, ip, quote);
@@ -125,7 +155,7 @@ fn network<P: Packet, T: Tables>(
             .now
             .0
             .wrapping_add(FRAGMENT_SECONDS * u64::from(tables.hz()));
-        tables.remember(ip, arrival.ifindex, Jiffies(until));
+        tables.remember(verdict.sender(), ip, arrival.ifindex, Jiffies(until));
     }
     verdict
 }
@@ -151,17 +181,14 @@ fn transport<P: Packet, T: Tables>(
                 protocol,
                 pad: 0,
             };
-            match admission(tables, arrival.now, ip, &key) {
-                None => Reason::Protocol.into(),
-                Some((row, admission)) => Verdict {
-                    service: Some(row),
-                    reason: match admission {
-                        Admission::Denied => Reason::ServiceDenied,
-                        Admission::Allowed | Admission::AllowedToWorld => Reason::Service,
-                        Admission::Closed => Reason::ServiceClosed,
-                    },
-                },
-            }
+            let found = admission(tables, arrival.now, ip, &key);
+            let reason = match found {
+                None => Reason::Protocol,
+                Some((_, Admission::Denied)) => Reason::ServiceDenied,
+                Some((_, Admission::Allowed | Admission::AllowedToWorld)) => Reason::Service,
+                Some((_, Admission::Closed)) => Reason::ServiceClosed,
+            };
+            Verdict::at(found, reason)
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod fuzz;
 mod setup;
 mod shell;
 mod test;
@@ -29,6 +30,7 @@ enum Command {
     /// or tied to one machine.
     Check,
     Demo(demo::Arguments),
+    Fuzz(fuzz::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Check => check::run(),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match outcome {
         Ok(code) => code,

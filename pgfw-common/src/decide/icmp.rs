@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use crate::address::{Family, is_link_local, is_solicited_node, same};
+use crate::address::{Family, Martian, is_link_local, is_solicited_node, martian, same};
 use crate::coverage::Admission;
 use crate::decide::{Arrival, admission, transport};
 use crate::packet::Packet;
@@ -166,6 +166,10 @@ fn error<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival, ip: &Ip
         return Reason::IcmpErrorUnrelated;
     }
     let quote = &*black_box(quote);
+    // Flows of IPv4 are known by their mapped addresses: an IPv6 packet that wears one is none of ours.
+    if martian(&quote.ends.remote, quote.family) == Some(Martian::Mapped) {
+        return Reason::IcmpErrorUnrelated;
+    }
     // Padding behind the packet quotes nothing: the stack cuts it off before it looks.
     let is_quoted = quote.transport as usize + size_of::<wire::Icmp>() <= ip.end as usize;
     // What we sent has our address as its source, and the error comes to that address.
@@ -198,6 +202,7 @@ fn is_live<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival, quote
             is_noted(tables, arrival, quote, ports) || is_served(tables, arrival, quote, ports.local)
         }
         wire::ICMP | wire::ICMPV6 => is_noted(tables, arrival, quote, echo_ports(&header)),
+        protocol if transport::begins_with_ports(protocol) => is_served(tables, arrival, quote, ports.local),
         // A tunnel's packets (ESP, GRE) have no ports; their path has a largest size all the same.
         _ => is_served(tables, arrival, quote, 0),
     }

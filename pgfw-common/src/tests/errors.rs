@@ -19,13 +19,14 @@ const HOST6: &str = "2001:db8::1";
 const PEER6: &str = "2001:db8:9::7";
 const ROUTER6: &str = "2001:db8:5::1";
 const ESP: u8 = 50;
+const SCTP: u8 = 132;
 
 const NOW: Arrival = Arrival {
     now: Jiffies(1_000_000),
     ifindex: 2,
 };
 
-/// A connection from here to PEER6's port 443, and ESP with PEER.
+/// A connection from here to PEER6's port 443; ESP, and SCTP at port 2905, for PEER.
 fn world() -> World {
     let mut world = World::default();
     let flow = NoteKey {
@@ -39,18 +40,18 @@ fn world() -> World {
         pad: [0; 3],
     };
     world.sockets.insert(flow, Socket::Connected);
-    let tunnel = ServiceKey {
-        port: 0,
-        protocol: ESP,
-        pad: 0,
-    };
-    world.services.insert(
-        tunnel,
-        ServiceRow {
+    for (protocol, port) in [(ESP, 0), (SCTP, 2905)] {
+        let key = ServiceKey {
+            port,
+            protocol,
+            pad: 0,
+        };
+        let row = ServiceRow {
             service: 1,
             counter: 1,
-        },
-    );
+        };
+        world.services.insert(key, row);
+    }
     world.prefixes.push(Prefix {
         service: 1,
         family: Family::V4,
@@ -127,6 +128,14 @@ fn f21_what_only_tcp_can_judge_is_left_to_tcp() {
 fn f21_an_error_about_a_tunnel_passes_for_a_peer_that_it_serves() {
     let world = world();
     let sent = |from, to, protocol| Frame::ip(from, to, protocol, &[0, 0, 0, 9, 0, 0, 0, 1, 1, 2, 3, 4]);
+    let ports = |local: u16| {
+        Frame::ip(
+            HOST,
+            PEER,
+            SCTP,
+            &[&local.to_be_bytes()[..], &[9, 9, 0, 0, 0, 0]].concat(),
+        )
+    };
     let too_big = |sent: &Frame| {
         let quote = [&[0, 0, 5, 0x78], sent.packet()].concat();
         Frame::icmp("10.0.0.1", HOST, 3, 4, &quote)
@@ -136,6 +145,8 @@ fn f21_an_error_about_a_tunnel_passes_for_a_peer_that_it_serves() {
         (sent(HOST, OTHER, ESP), false),
         // GRE is no service here.
         (sent(HOST, PEER, 47), false),
+        (ports(2905), true),
+        (ports(2906), false),
         // What the peer sent, and what another host sent.
         (sent(PEER, HOST, ESP), false),
         (sent("192.168.1.2", PEER, ESP), false),

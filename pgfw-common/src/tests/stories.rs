@@ -410,6 +410,10 @@ fn f30_a_tracked_containers_connection_gets_its_answers_and_no_other_does() {
         Reason::NewTcp,
         "a new connection to us"
     );
+    // One that is never answered is forgotten sooner.
+    world.forward(&Frame::tcp((HOST, 40_002), (PEER, 443), SYN).0, at(0).now);
+    let late = Frame::tcp((PEER, 443), (HOST, 40_002), SYN | ACK);
+    assert_eq!(reason(&world, &late, 240), Reason::NoConnection);
     assert_eq!(reason(&world, &answer, 239), Reason::Answer);
     assert_eq!(reason(&world, &answer, 7_439), Reason::Answer, "established");
     assert_eq!(reason(&world, &answer, 7_440), Reason::NoConnection, "forgotten");

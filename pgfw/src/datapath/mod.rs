@@ -36,7 +36,7 @@ pub use error::{DatapathError, ForeignProgram};
 pub use events::{Dropped, EventReader, LostEvents};
 pub use object::COMPILER;
 pub use pins::Removed;
-pub use probe::Answer;
+pub use probe::{Answer, Probe};
 pub use slots::{Choice, Control};
 
 use self::load::Fixed;
@@ -227,7 +227,15 @@ impl Datapath {
         frame: &[u8],
         ifindex: Option<u32>,
     ) -> Result<Answer, DatapathError> {
-        probe::check(&self.pins, generation, frame, ifindex)
+        self.probe(generation)?.ask(frame, ifindex)
+    }
+
+    /// The same for many frames.
+    ///
+    /// # Errors
+    /// A generation that is not loaded.
+    pub fn probe(&self, generation: u64) -> Result<Probe, DatapathError> {
+        Probe::open(&self.pins, generation)
     }
 
     /// Attaches to an interface of the caller's network namespace, or adopts the attachment that is there.

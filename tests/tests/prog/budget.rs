@@ -2,8 +2,7 @@
 
 use aya::programs::ProgramInfo;
 use pgfw_common::record::ABI;
-
-use crate::bench::{Bench, policy};
+use pgfw_tests::bench::{Bench, policy};
 
 /// Instructions that the verifier may have to follow, branches and all.
 const LIMIT: u32 = 20_000;

@@ -60,8 +60,11 @@ pub(crate) enum Need {
     Lab,
     /// rustfmt, clippy, the checker of unit files.
     Check,
+    /// The C++ compiler that libFuzzer is built with.
+    Fuzz,
 }
 
+/// What `cargo xtask setup` installs. A compiler for libFuzzer comes with `cargo xtask fuzz`, which alone needs it.
 const ALL: [Need; 3] = [Need::Bpf, Need::Lab, Need::Check];
 
 pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
@@ -187,6 +190,14 @@ fn missing(needs: &[Need]) -> Vec<Item> {
                     what: What::Package(package),
                     why,
                 }));
+            }
+            Need::Fuzz => {
+                if shell::find("c++").is_none() {
+                    items.push(Item {
+                        what: What::Package("g++"),
+                        why: "compiles the fuzzing engine",
+                    });
+                }
             }
             Need::Check => {
                 let tools = [
