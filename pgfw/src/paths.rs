@@ -36,9 +36,14 @@ impl Paths {
     pub fn ledger(&self) -> PathBuf {
         self.state_dir.join("ledger.db")
     }
-    /// Held (flock) by whoever changes the ledger, the pinned tables or PostgreSQL's files.
+    /// Held (flock) by whoever changes the ledger, the CRLs or the pinned tables; never while a server is waited for.
     pub fn change_lock(&self) -> PathBuf {
         self.state_dir.join("change.lock")
+    }
+    /// Held (flock) by whoever changes a cluster's files, also while its server is waited for. Taken before the change
+    /// lock, never while that is held.
+    pub fn cluster_lock(&self, name: &str) -> PathBuf {
+        self.state_dir.join(format!("postgres-{name}.lock"))
     }
     /// Held (flock) by the one daemon of this instance.
     pub fn daemon_lock(&self) -> PathBuf {

@@ -40,9 +40,21 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], naming the file, the line and the key.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            file: path.to_owned(),
-            source,
+        let file = || path.to_owned();
+        let bytes = std::fs::read(path).map_err(|source| {
+            if source.kind() == std::io::ErrorKind::IsADirectory {
+                ConfigError::Folder { file: file() }
+            } else {
+                ConfigError::Read { file: file(), source }
+            }
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| ConfigError::NotText {
+            file: file(),
+            line: error.as_bytes()[..error.utf8_error().valid_up_to()]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count()
+                + 1,
         })?;
         Config::parse(&text, path)
     }

@@ -1,7 +1,7 @@
 //! One kind of value each: networks, words, durations, names; and where in the file a wrong one stands.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -35,6 +35,20 @@ impl File<'_> {
             }
         }
         Ok(nets)
+    }
+
+    /// The daemon and a command run in different folders: only an absolute path means the same to both.
+    pub(super) fn path(&self, text: &Text, key: &str) -> Result<PathBuf, ConfigError> {
+        let path = PathBuf::from(text.as_ref());
+        if path.is_absolute() {
+            return Ok(path);
+        }
+        Err(self.value(
+            text,
+            key,
+            format!("`{}` is not an absolute path", text.as_ref()),
+            "Write the whole path, from `/` on.",
+        ))
     }
 
     pub(super) fn port(&self, port: &Spanned<u16>, key: &str) -> Result<u16, ConfigError> {

@@ -44,6 +44,14 @@ impl Shared {
         joined(tokio::task::spawn_blocking(move || work(&shared.lock())).await)
     }
 
+    /// Runs blocking work that needs no engine, and may take long: nobody waits for it but who asked.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        joined(tokio::task::spawn_blocking(move || Ok(work())).await)
+    }
+
     /// Runs blocking work on the engine off the reactor's threads.
     async fn with<T: Send + 'static>(
         &self,
@@ -89,6 +97,8 @@ pub fn run(paths: &Paths, probation: Duration) -> Result<(), Failure> {
     shared.events.follow(paths);
     runtime.block_on(serve(paths, &shared))?;
     on_stop(&shared);
+    // A server that does not answer is not waited for: what it was to be told is noted, and told after the next start.
+    runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())
 }
 

@@ -160,11 +160,15 @@ async fn revoke(
 ) -> Answer<impl Serialize> {
     peer.0.require_root("cert revoke")?;
     let request: Revoke = message(&body)?;
-    answer(
-        shared
-            .with(move |engine| engine.revoke(&request, &peer.0.name()))
-            .await,
-    )
+    // A task of its own: it goes on to its end when whoever asked hangs up.
+    let revoked = tokio::spawn(async move {
+        let begun = shared
+            .with(move |engine| engine.begin_revocation(&request, &peer.0.name()))
+            .await?;
+        let ended = shared.apart(move || begun.end_sessions()).await?;
+        shared.with(move |engine| engine.finish_revocation(ended)).await
+    });
+    answer(super::joined(revoked.await))
 }
 
 /// A command changed ledger or certificates itself: the tables follow.

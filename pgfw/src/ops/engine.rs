@@ -33,6 +33,8 @@ pub struct Engine {
     pub(super) complaints: Vec<String>,
     pub(super) crls_looked_at: Option<crate::clock::BootTime>,
     pub(super) waiting: super::work::Waiting,
+    /// Whoever ends sessions holds one more of it, for as long as that takes.
+    pub(super) ending: std::sync::Arc<()>,
 }
 
 /// What the ledger says, with what it could not take yet.
@@ -80,6 +82,7 @@ impl Engine {
             complaints: Vec::new(),
             crls_looked_at: None,
             waiting: super::work::Waiting::default(),
+            ending: std::sync::Arc::new(()),
         })
     }
 
@@ -105,12 +108,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Whoever changes ledger, tables or PostgreSQL's files holds this; it ends with the value, or with the process.
+    /// Whoever changes ledger, CRLs or tables holds this; it ends with the value, or with the process. Closing waits for
+    /// it, so nobody waits for a server meanwhile.
     ///
     /// # Errors
     /// When the lock file cannot be made.
     pub fn lock(&self) -> Result<Flock<File>, Failure> {
-        lock(&self.paths)
+        lock(self.paths.change_lock())
     }
 
     pub(super) fn facts(&self) -> Result<Facts, Failure> {
@@ -184,9 +188,12 @@ pub fn requester(uid: u32) -> String {
     }
 }
 
-/// [`Engine::lock`] for what needs no engine.
-pub(super) fn lock(paths: &Paths) -> Result<Flock<File>, Failure> {
-    let file = paths.change_lock();
+/// For a cluster's files; see [`Paths::cluster_lock`].
+pub(super) fn lock_cluster(paths: &Paths, name: &str) -> Result<Flock<File>, Failure> {
+    lock(paths.cluster_lock(name))
+}
+
+fn lock(file: PathBuf) -> Result<Flock<File>, Failure> {
     let failed = |source: std::io::Error| EngineError::Lock {
         file: file.clone(),
         source,

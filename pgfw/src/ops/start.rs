@@ -54,6 +54,7 @@ impl Engine {
         let lock = engine.lock()?;
         engine.datapath = Some(Datapath::open(&paths.bpffs)?);
         engine.settle()?;
+        engine.resume_unrecorded()?;
         let started = match engine.ledger.confirmed()? {
             Some(confirmed) => engine.start_confirmed(confirmed.number)?,
             None => engine.start_first(probation)?,
