@@ -252,7 +252,7 @@ fn revoke(context: &Context, request: &Revoke, who: &str) -> Result<ExitCode, Fa
                 "Start the daemon, which tries again until it is done, or run this again: it changes nothing twice."
             }
             (false, false) => {
-                "Free space and run this again before anything is restarted: what is closed now could not be written down."
+                "Free space and run this again before this host restarts: what is closed now is kept in /run only."
             }
         },
     ))

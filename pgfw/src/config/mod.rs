@@ -18,7 +18,7 @@ use ipnet::IpNet;
 pub use access::{PROTOCOLS, protocol_number};
 pub use error::ConfigError;
 pub(crate) use error::near_miss;
-pub use values::parse_network;
+pub use values::{check_network, parse_network};
 
 /// `pgfw.toml`, checked.
 #[derive(Debug, Clone, PartialEq)]

@@ -239,10 +239,18 @@ pub fn parse_network(text: &str) -> Result<IpNet, (String, String)> {
             }
         },
     };
+    check_network(net).map(|()| net)
+}
+
+/// Refuses a network that would not mean what it seems to.
+///
+/// # Errors
+/// What is wrong, and what to write instead.
+pub fn check_network(net: IpNet) -> Result<(), (String, String)> {
     if net.trunc() != net {
         return Err((
             format!(
-                "`{text}` has host bits set beyond its prefix of {}",
+                "`{net}` has host bits set beyond its prefix of {}",
                 net.prefix_len()
             ),
             format!(
@@ -258,9 +266,9 @@ pub fn parse_network(text: &str) -> Result<IpNet, (String, String)> {
     {
         let v4 = v6.addr().to_ipv4_mapped().expect("just seen");
         return Err((
-            format!("`{text}` is an IPv4-mapped network, which never appears on the wire"),
+            format!("`{net}` is an IPv4-mapped network, which never appears on the wire"),
             format!("Write {v4}/{} instead.", v6.prefix_len() - 96),
         ));
     }
-    Ok(net)
+    Ok(())
 }

@@ -37,6 +37,7 @@ impl Engine {
             confirm,
             force,
         } = request;
+        request.check()?;
         let _lock = self.lock()?;
         if self.datapath.is_none() {
             return Err(GenerationError::Off.into());

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 
 use super::process::{self, Child, Outcome, run};
@@ -71,7 +72,16 @@ impl<'host> Instance<'host> {
         const FOR_ALL: &str = "/run/pgfw-for-all";
         self.host.within(|| {
             if !std::path::Path::new(FOR_ALL).exists() {
-                std::fs::copy(product(), FOR_ALL).expect("the binary can be copied");
+                // Not copied: a process that another test forks meanwhile would hold it open for writing (ETXTBSY).
+                std::fs::File::create(FOR_ALL).expect("a file can be made in /run");
+                mount(
+                    Some(&product()),
+                    FOR_ALL,
+                    None::<&str>,
+                    MsFlags::MS_BIND,
+                    None::<&str>,
+                )
+                .expect("the binary can be mounted");
             }
         });
         self.prepare(self.host.command_as_user(FOR_ALL, user), arguments)

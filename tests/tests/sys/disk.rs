@@ -2,11 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 
 use nix::mount::{MsFlags, mount};
 use pgfw_tests::lab::{EchoServer, Host, PATIENCE, Site, Talk, address, eventually};
 
 use super::{CONFIG, configured, is_open, is_silent, refused};
+
+/// What the ledger could not take.
+const SPARE: &str = "/run/pgfw/unrecorded.json";
 
 const FILLER: &str = "/var/lib/pgfw/filler";
 
@@ -177,15 +181,20 @@ fn on_a_full_disk_the_last_word_counts_and_nothing_opens() {
         "recorded when the daemon starts and there is room",
     );
     assert!(is_silent(&site.stranger, to, 5432));
+    let spare = site.db.within(|| fs::metadata(SPARE).unwrap());
+    assert_eq!(spare.permissions().mode() & 0o777, 0o600);
     let daemon = pgfw.start();
     assert!(is_silent(&site.stranger, to, 5432));
     daemon.kill();
+    // Where nothing is enforced it does not say that the kernel closed anything.
+    pgfw.ok(&["off"]);
+    let said = pgfw.pgfw(&["deny", "10.20.0.0/16"]);
+    let names = ["10.20.0.0/16 is to be closed", "could not be recorded"];
+    refused(&said, 1, &names, "Free space");
     make_room(&site.db);
     let _daemon = pgfw.start();
     eventually("the ledger has the deny", PATIENCE, || {
-        let rest = site
-            .db
-            .within(|| std::path::Path::new("/run/pgfw/unrecorded.json").exists());
+        let rest = site.db.within(|| std::path::Path::new(SPARE).exists());
         (!rest).then_some(())
     });
     assert!(pgfw.ok(&["list"]).contains("pgfw deny 192.168.1.0/24"));

@@ -6,6 +6,7 @@
 )]
 
 mod access;
+mod api;
 mod disk;
 mod events;
 mod foreign;

@@ -38,13 +38,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     install(missing, arguments.yes)?;
+    say_compiler();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say_compiler() {
     if let Some(compiler) = bpf::Compiler::find() {
         println!(
             "Programs for the kernel are compiled by {} {} (LLVM {}).",
             compiler.name, compiler.version, compiler.llvm
         );
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// What a command needs; a missing one is installed, after a question when a person is there.
@@ -61,7 +65,11 @@ pub(crate) enum Need {
 const ALL: [Need; 3] = [Need::Bpf, Need::Lab, Need::Check];
 
 pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
-    install(missing(needs), false)
+    install(missing(needs), false)?;
+    if needs.contains(&Need::Bpf) {
+        say_compiler();
+    }
+    Ok(())
 }
 
 /// One thing to install.
