@@ -4,7 +4,7 @@ use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use pgfw_common::frames::{ACK, Frame, RST, SYN};
 use pgfw_common::record::ABI;
 
-use crate::bench::{Bench, policy};
+use pgfw_tests::bench::{Bench, policy};
 
 /// TCX_NEXT (include/uapi/linux/bpf.h): whatever follows decides.
 const NEXT: u32 = u32::MAX;
