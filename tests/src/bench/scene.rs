@@ -184,11 +184,16 @@ pub fn remembered(bytes: [u8; size_of::<Remembered>()]) -> Remembered {
 fn connections(bench: &Bench) -> Vec<(OwnedFd, TcpStream)> {
     let mut open = Vec::new();
     for (host, stranger) in HOST.into_iter().zip(STRANGER) {
-        let bits = if host.contains(':') { 128 } else { 32 };
+        // Usable at once: even without detection a new address is tentative until a worker has looked at it.
+        let (bits, nodad) = if host.contains(':') {
+            (128, " nodad")
+        } else {
+            (32, "")
+        };
         for address in [host, stranger] {
             bench
                 .namespace
-                .ip(&format!("address add {address}/{bits} dev lo"));
+                .ip(&format!("address add {address}/{bits} dev lo{nodad}"));
         }
         for (remote, local) in CONNECTIONS {
             let at = |address: &str, port| SocketAddr::new(address.parse().expect("an address"), port);
