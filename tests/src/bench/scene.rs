@@ -18,6 +18,7 @@ use pgfw_common::host::{Prefix, World};
 use pgfw_common::record::{self, ABI, FragmentKey, Note, NoteKey, Remembered};
 
 use super::{Bench, from_now};
+use crate::lab::{PATIENCE, eventually};
 
 /// A bench and the connections that keep it like the scene.
 #[derive(Debug)]
@@ -184,36 +185,34 @@ pub fn remembered(bytes: [u8; size_of::<Remembered>()]) -> Remembered {
 fn connections(bench: &Bench) -> Vec<(OwnedFd, TcpStream)> {
     let mut open = Vec::new();
     for (host, stranger) in HOST.into_iter().zip(STRANGER) {
-        // Usable at once: even without detection a new address is tentative until a worker has looked at it.
-        let (bits, nodad) = if host.contains(':') {
-            (128, " nodad")
-        } else {
-            (32, "")
-        };
+        let bits = if host.contains(':') { 128 } else { 32 };
         for address in [host, stranger] {
             bench
                 .namespace
-                .ip(&format!("address add {address}/{bits} dev lo{nodad}"));
+                .ip(&format!("address add {address}/{bits} dev lo"));
         }
         for (remote, local) in CONNECTIONS {
             let at = |address: &str, port| SocketAddr::new(address.parse().expect("an address"), port);
             let ends = (at(stranger, remote), at(host, local));
-            open.push(bench.namespace.within(|| connection(ends)));
+            // A new IPv6 address counts, and has its route, when a worker of the kernel has been there.
+            open.push(eventually("the addresses can be used", PATIENCE, || {
+                bench.namespace.within(|| connection(ends)).ok()
+            }));
         }
     }
     open
 }
 
-fn connection((from, to): (SocketAddr, SocketAddr)) -> (OwnedFd, TcpStream) {
-    let listener = TcpListener::bind(to).expect("a listener");
+fn connection((from, to): (SocketAddr, SocketAddr)) -> std::io::Result<(OwnedFd, TcpStream)> {
+    let listener = TcpListener::bind(to)?;
     let family = match from {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
     };
-    let client = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
-    setsockopt(&client, ReuseAddr, &true).expect("an option");
-    bind(client.as_raw_fd(), &SockaddrStorage::from(from)).expect("the stranger's address");
-    connect(client.as_raw_fd(), &SockaddrStorage::from(to)).expect("a connection");
-    let (server, _) = listener.accept().expect("a connection");
-    (client, server)
+    let client = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&client, ReuseAddr, &true)?;
+    bind(client.as_raw_fd(), &SockaddrStorage::from(from))?;
+    connect(client.as_raw_fd(), &SockaddrStorage::from(to))?;
+    let (server, _) = listener.accept()?;
+    Ok((client, server))
 }
