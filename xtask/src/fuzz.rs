@@ -78,12 +78,7 @@ fn fuzz(binary: &Path, folder: &Path, target: &str, seconds: u64) -> Result<bool
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-max_len={LONGEST}"))
         .arg(format!("-artifact_prefix={}/{target}-", findings.display()))
-        .args([
-            "-use_value_profile=1",
-            "-print_final_stats=1",
-            "-verbosity=0",
-            "-timeout=60",
-        ])
+        .args(["-print_final_stats=1", "-verbosity=0", "-timeout=60"])
         .args([&corpus, &folder.join("seeds")]);
     Ok(command.status()?.success())
 }

@@ -18,6 +18,7 @@ use pgfw_common::host::{Prefix, World};
 use pgfw_common::record::{self, ABI, FragmentKey, Note, NoteKey, Remembered};
 
 use super::{Bench, from_now};
+use crate::lab::{PATIENCE, eventually};
 
 /// A bench and the connections that keep it like the scene.
 #[derive(Debug)]
@@ -193,22 +194,25 @@ fn connections(bench: &Bench) -> Vec<(OwnedFd, TcpStream)> {
         for (remote, local) in CONNECTIONS {
             let at = |address: &str, port| SocketAddr::new(address.parse().expect("an address"), port);
             let ends = (at(stranger, remote), at(host, local));
-            open.push(bench.namespace.within(|| connection(ends)));
+            // A new IPv6 address counts, and has its route, when a worker of the kernel has been there.
+            open.push(eventually("the addresses can be used", PATIENCE, || {
+                bench.namespace.within(|| connection(ends)).ok()
+            }));
         }
     }
     open
 }
 
-fn connection((from, to): (SocketAddr, SocketAddr)) -> (OwnedFd, TcpStream) {
-    let listener = TcpListener::bind(to).expect("a listener");
+fn connection((from, to): (SocketAddr, SocketAddr)) -> std::io::Result<(OwnedFd, TcpStream)> {
+    let listener = TcpListener::bind(to)?;
     let family = match from {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
     };
-    let client = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
-    setsockopt(&client, ReuseAddr, &true).expect("an option");
-    bind(client.as_raw_fd(), &SockaddrStorage::from(from)).expect("the stranger's address");
-    connect(client.as_raw_fd(), &SockaddrStorage::from(to)).expect("a connection");
-    let (server, _) = listener.accept().expect("a connection");
-    (client, server)
+    let client = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&client, ReuseAddr, &true)?;
+    bind(client.as_raw_fd(), &SockaddrStorage::from(from))?;
+    connect(client.as_raw_fd(), &SockaddrStorage::from(to))?;
+    let (server, _) = listener.accept()?;
+    Ok((client, server))
 }
