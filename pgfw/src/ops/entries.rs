@@ -30,6 +30,7 @@ impl Engine {
             force,
         } = request;
         let _lock = self.lock()?;
+        self.not_anothers()?;
         let now = Now::read();
         let config = self.config()?;
         known_service(&config, service.as_deref())?;

@@ -49,9 +49,10 @@ impl Engine {
             let config = Config::read(&paths.config)?;
             interfaces::matching(&config.firewall.interfaces)?;
         }
-        let mut engine = Engine::with(paths, ledger, None)?;
+        let mut engine = Engine::with(paths, ledger)?;
         engine.stays = true;
         let lock = engine.lock()?;
+        engine.held = Some(Datapath::claim(&paths.bpffs, &engine.owner)?);
         engine.datapath = Some(Datapath::open(&paths.bpffs)?);
         engine.settle()?;
         let started = match engine.ledger.confirmed()? {

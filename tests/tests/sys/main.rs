@@ -13,6 +13,7 @@ mod guard;
 mod input;
 mod life;
 mod missing;
+mod neighbours;
 mod reload;
 
 use std::net::IpAddr;
