@@ -142,6 +142,15 @@ pub struct Reloaded {
     pub complaints: Vec<String>,
 }
 
+/// `POST /v1/off`: detach everything. An empty body means the daemon's own pins.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Off {
+    /// The pin folder that is meant: another instance's daemon may answer at the socket.
+    #[serde(default)]
+    pub bpffs: Option<std::path::PathBuf>,
+}
+
 /// `POST /v1/check`: what the loaded program would do with a packet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

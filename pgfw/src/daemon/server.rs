@@ -16,7 +16,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 
 use super::Shared;
-use crate::api::{AddEntry, Check, CheckFrames, DaemonState, EventsAfter, LONGEST_WAIT, Reload, RemoveEntry};
+use crate::api::{
+    AddEntry, Check, CheckFrames, DaemonState, EventsAfter, LONGEST_WAIT, Off, Reload, RemoveEntry,
+};
 use crate::failure::{Code, Failure};
 use crate::ops::{Confirmation, Revoke, requester};
 
@@ -176,9 +178,14 @@ async fn refresh(State(shared): State<Shared>) -> Answer<impl Serialize> {
     answer(shared.with(|engine| engine.refreshed()).await)
 }
 
-async fn off(State(shared): State<Shared>, peer: ConnectInfo<Peer>) -> Answer<impl Serialize> {
+async fn off(State(shared): State<Shared>, peer: ConnectInfo<Peer>, body: Bytes) -> Answer<impl Serialize> {
     peer.0.require_root("off")?;
-    answer(shared.with(|engine| engine.off()).await)
+    let request: Off = if body.is_empty() {
+        Off::default()
+    } else {
+        message(&body)?
+    };
+    answer(shared.with(move |engine| engine.off(&request)).await)
 }
 
 async fn unknown() -> Refusal {

@@ -22,6 +22,10 @@ pub enum DatapathError {
         feature: &'static str,
         since: &'static str,
     },
+    #[error("the pins under {} belong to another instance, on the ledger {}", .path.display(), .ledger.display())]
+    OthersPins { path: PathBuf, ledger: PathBuf },
+    #[error("another pgfw daemon tends the pins under {}", .path.display())]
+    Held { path: PathBuf },
     #[error("the pins under {} are damaged: {what}", .path.display())]
     Damaged { path: PathBuf, what: String },
     #[error("the kernel refused the program {program}: {summary}")]
@@ -135,6 +139,8 @@ impl Explain for DatapathError {
             | DatapathError::ReadOnly { .. }
             | DatapathError::Capability { .. }
             | DatapathError::Kernel { .. }
+            | DatapathError::OthersPins { .. }
+            | DatapathError::Held { .. }
             | DatapathError::Damaged { .. }
             | DatapathError::Verifier { .. }
             | DatapathError::SlotsFull { .. }
@@ -159,6 +165,14 @@ impl Explain for DatapathError {
             }
             DatapathError::Capability { names: _ } => "Run as root, or give the process these capabilities.".into(),
             DatapathError::Kernel { since, .. } => format!("Boot Linux {since} or later."),
+            DatapathError::OthersPins { .. } => {
+                "Name that instance's --state-dir, or give this one its own --bpffs and --socket; `pgfw off` removes them, \
+                 also where they are left of a ledger that was lost."
+                    .into()
+            }
+            DatapathError::Held { .. } => {
+                "A separate instance needs its own --config, --state-dir, --socket and --bpffs.".into()
+            }
             DatapathError::Damaged { .. } => {
                 "Run `pgfw off`, which removes them, then start the daemon again; nothing is filtered in between.".into()
             }

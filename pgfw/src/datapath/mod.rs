@@ -13,6 +13,7 @@ mod events;
 mod load;
 mod maps;
 mod object;
+mod owner;
 mod pins;
 mod preflight;
 mod probe;
@@ -35,6 +36,7 @@ pub use device::Mode;
 pub use error::{DatapathError, ForeignProgram};
 pub use events::{Dropped, EventReader, LostEvents};
 pub use object::COMPILER;
+pub use owner::{Held, Owner};
 pub use pins::Removed;
 pub use probe::{Answer, Probe};
 pub use slots::{Choice, Control};
@@ -66,6 +68,34 @@ impl Datapath {
         let fixed = Fixed::open(&pins)?;
         let control = ControlWord::open(&pins)?;
         Ok(Datapath { pins, fixed, control })
+    }
+
+    /// Makes the pins this ledger's, for as long as the result is kept also this process's alone.
+    ///
+    /// # Errors
+    /// What is missing, by name, as for [`Datapath::open`]; pins of another ledger; another daemon that holds them.
+    pub fn claim(pins: &Path, owner: &Owner) -> Result<Held, DatapathError> {
+        preflight::check()?;
+        let pins = Pins::new(pins);
+        owner::check(&pins, owner)?;
+        pins.create()?;
+        owner::claim(&pins, owner)
+    }
+
+    /// Whose pins these are; `None` where there are none, or of a pgfw that did not say.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn owner(pins: &Path) -> Result<Option<Owner>, DatapathError> {
+        owner::read(&Pins::new(pins))
+    }
+
+    /// Refuses pins of another ledger.
+    ///
+    /// # Errors
+    /// [`DatapathError::OthersPins`]; a folder that cannot be read.
+    pub fn check_owner(pins: &Path, owner: &Owner) -> Result<(), DatapathError> {
+        owner::check(&Pins::new(pins), owner)
     }
 
     /// Whether anything of pgfw, of whatever ABI, is pinned there.
@@ -244,6 +274,14 @@ impl Datapath {
     /// The loopback interface, a device without Ethernet header, a foreign program, a mode that cannot be had.
     pub fn attach(&mut self, ifindex: u32, mode: Attach) -> Result<Attached, DatapathError> {
         attach::attach(&self.pins, &mut self.fixed, ifindex, mode)
+    }
+
+    /// Whether something is in the way of [`Datapath::attach`], as far as that can be known without touching the device.
+    ///
+    /// # Errors
+    /// As for [`Datapath::attach`], but for a mode that cannot be had.
+    pub fn attachable(&self, ifindex: u32) -> Result<(), DatapathError> {
+        attach::attachable(&self.pins, ifindex)
     }
 
     /// Takes pgfw off an interface. One that carries nothing of it is left as it is.

@@ -33,6 +33,7 @@ impl Engine {
         } = request;
         request.check()?;
         let _lock = self.lock()?;
+        self.not_anothers()?;
         let now = Now::read();
         let config = self.config()?;
         known_service(&config, service.as_deref())?;

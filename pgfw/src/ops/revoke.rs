@@ -125,7 +125,15 @@ impl Engine {
         let since = Now::read().boot;
 
         match self.refresh() {
-            Ok(_) => report.layer("packets", "the networks of these certificates are closed".into()),
+            Ok(_) => match self.not_anothers() {
+                Ok(()) => report.layer("packets", "the networks of these certificates are closed".into()),
+                Err(failure) => {
+                    report.layer("packets", "nothing of this instance is in the kernel".into());
+                    report
+                        .notes
+                        .push(format!("{}. {}", failure.message, failure.remedy));
+                }
+            },
             Err(failure) => {
                 report.layer("packets", "not all could be closed".into());
                 report.unfinished("The packet filter", &failure);

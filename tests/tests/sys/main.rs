@@ -14,6 +14,7 @@ mod guard;
 mod input;
 mod life;
 mod missing;
+mod neighbours;
 mod reload;
 
 use std::net::IpAddr;
