@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// How long something that takes milliseconds may take on a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` gives a value and panics when the deadline passes first.
 #[track_caller]
