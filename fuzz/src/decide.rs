@@ -61,7 +61,7 @@ const USED: Scratch = {
         ip,
         quote: ip,
         reason: u8::MAX,
-        pad: 0,
+        world: u8::MAX,
         counter: u16::MAX,
     }
 };

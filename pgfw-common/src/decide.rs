@@ -14,7 +14,7 @@ use crate::address::{Family, Martian, martian};
 use crate::coverage::{Admission, Jiffies};
 use crate::packet::Packet;
 use crate::parse::{self, Fragment, Ip, Link, Place};
-use crate::reason::{Action, Reason};
+use crate::reason::{Action, Reason, action_of};
 use crate::record::{Scratch, ServiceKey, ServiceRow};
 use crate::tables::{FRAGMENT_SECONDS, Sender, Tables};
 use crate::wire;
@@ -56,23 +56,9 @@ impl Verdict {
             world: matches!(found, Some((_, Admission::AllowedToWorld))),
         }
     }
-
-    /// Who is known to have sent the packet, now that it passes.
-    #[inline(always)]
-    fn sender(&self) -> Sender {
-        let known = matches!(
-            self.reason,
-            Reason::Service | Reason::Established | Reason::Answer | Reason::EchoReply | Reason::IcmpError
-        );
-        if known && !self.world {
-            Sender::Known
-        } else {
-            Sender::Anyone
-        }
-    }
 }
 
-/// Judges one packet from outside. What was in `scratch` does not matter.
+/// Judges one packet from outside. What was in `scratch` does not matter; [`remember`] wants what is in it afterwards.
 #[inline(always)]
 pub fn decide<P: Packet, T: Tables>(
     packet: &P,
@@ -80,6 +66,8 @@ pub fn decide<P: Packet, T: Tables>(
     arrival: Arrival,
     scratch: &mut Scratch,
 ) -> Verdict {
+    // What is not IP leaves nothing else behind, and `remember` reads this.
+    scratch.ip.fragment = Fragment::Whole;
     let link = match parse::link(packet) {
         Ok(link) => link,
         Err(malformed) => return Reason::from(malformed).into(),
@@ -149,15 +137,35 @@ fn network<P: Packet, T: Tables>(
             Reason::FragmentUnknown.into()
         };
     }
-    let verdict = transport(packet, tables, arrival, ip, quote);
-    if ip.fragment == Fragment::First && verdict.reason.action() == Action::Pass {
-        let until = arrival
-            .now
-            .0
-            .wrapping_add(FRAGMENT_SECONDS * u64::from(tables.hz()));
-        tables.remember(verdict.sender(), ip, arrival.ifindex, Jiffies(until));
+    transport(packet, tables, arrival, ip, quote)
+}
+
+/// What a verdict leaves behind: a first fragment that passed is remembered. `ip` is what `decide` read, `reason` the
+/// verdict's number, `world` its own.
+///
+/// Not a part of [`decide`]: there the verifier would walk it once for each reason. Who only asks does not call it.
+#[inline(always)]
+pub fn remember<T: Tables>(tables: &T, arrival: Arrival, ip: &Ip, reason: u8, world: bool) {
+    if ip.fragment == Fragment::First && action_of(reason) == Action::Pass {
+        let ticks = FRAGMENT_SECONDS * u64::from(tables.hz());
+        let until = Jiffies(arrival.now.0.wrapping_add(ticks));
+        tables.remember(sender(reason, world), ip, arrival.ifindex, until);
     }
-    verdict
+}
+
+/// Who is known to have sent a packet that passed.
+#[inline(always)]
+fn sender(reason: u8, world: bool) -> Sender {
+    let known = reason == Reason::Service.number()
+        || reason == Reason::Established.number()
+        || reason == Reason::Answer.number()
+        || reason == Reason::EchoReply.number()
+        || reason == Reason::IcmpError.number();
+    if known && !world {
+        Sender::Known
+    } else {
+        Sender::Anyone
+    }
 }
 
 #[inline(always)]

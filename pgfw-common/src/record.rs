@@ -322,7 +322,8 @@ pub struct Scratch {
     pub quote: Ip,
     /// The verdict: its reason's number, and the counter of the service addressed, 0 where there is none to count for.
     pub reason: u8,
-    pub pad: u8,
+    /// 1: that service is open to whoever asks.
+    pub world: u8,
     pub counter: u16,
 }
 
@@ -331,7 +332,7 @@ impl Scratch {
         ip: Ip::EMPTY,
         quote: Ip::EMPTY,
         reason: 0,
-        pad: 0,
+        world: 0,
         counter: 0,
     };
 }

@@ -61,7 +61,7 @@ fn pgfw_policy(ctx: XdpContext) -> u32 {
         return XDP_ABORTED;
     };
     let verdict = decide(&Frame::xdp(&ctx), &tables, arrival, scratch);
-    finish::finish(&ctx, arrival.ifindex, &verdict, scratch)
+    finish::finish(&ctx, &tables, arrival, &verdict, scratch)
 }
 
 /// The same decision over the same tables: counts nothing, changes nothing, returns the reason and the service.

@@ -10,7 +10,7 @@ use std::vec::Vec;
 
 use crate::address::{Address, Family};
 use crate::coverage::Jiffies;
-use crate::decide::{Arrival, Verdict, decide};
+use crate::decide::{Arrival, Verdict, decide, remember};
 use crate::outgoing::{Origin, outgoing};
 use crate::packet::Bytes;
 use crate::parse::Ip;
@@ -51,7 +51,10 @@ pub struct Prefix {
 impl World {
     /// Judges a frame from outside.
     pub fn judge(&self, frame: &[u8], arrival: Arrival) -> Verdict {
-        decide(&Bytes(frame), self, arrival, &mut Scratch::EMPTY.clone())
+        let mut scratch = Scratch::EMPTY;
+        let verdict = decide(&Bytes(frame), self, arrival, &mut scratch);
+        remember(self, arrival, &scratch.ip, verdict.reason.number(), verdict.world);
+        verdict
     }
 
     /// What [`World::judge`] would say; like the kernel's probe it changes nothing.
@@ -157,11 +160,9 @@ impl Tables for World {
             Sender::Known => &self.fragments,
             Sender::Anyone => &self.open_fragments,
         };
-        if !self.asked.get() {
-            table
-                .borrow_mut()
-                .insert(FragmentKey::new(ip, ifindex), Remembered::new(until));
-        }
+        table
+            .borrow_mut()
+            .insert(FragmentKey::new(ip, ifindex), Remembered::new(until));
     }
 
     fn spend_fragment(&self, ip: &Ip, ifindex: u32, now: Jiffies) -> bool {
