@@ -9,12 +9,13 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 
 use crate::shell;
+use crate::vm::qemu::{self, Qemu};
 
 /// Install what building, testing and the demo need, and say what and why.
 ///
 /// Debian packages: a Rust compiler that has `core` for BPF (a rustup nightly with rust-src is as good),
 /// PostgreSQL, an SSH server, nmap and small tools. No service is started, no database cluster is made,
-/// nothing is removed. bpf-linker is built into target/tools. On a machine that has it all this does
+/// nothing is removed. bpf-linker is built into target/tools, QEMU unpacked there. On a machine that has it all this does
 /// nothing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -56,9 +57,11 @@ pub(crate) enum Need {
     Lab,
     /// rustfmt, clippy, the checker of unit files.
     Check,
+    /// Machines with other kernels.
+    Machine,
 }
 
-const ALL: [Need; 3] = [Need::Bpf, Need::Lab, Need::Check];
+const ALL: [Need; 4] = [Need::Bpf, Need::Lab, Need::Check, Need::Machine];
 
 pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     install(missing(needs), false)
@@ -77,6 +80,7 @@ enum What {
     Component(&'static str),
     /// LLVM's headers and bpf-linker; `None` while the compiler that decides the version is missing too.
     Linker(Option<u32>),
+    Qemu,
 }
 
 impl std::fmt::Display for Item {
@@ -85,6 +89,7 @@ impl std::fmt::Display for Item {
         let version = bpf::LINKER_VERSION;
         match what {
             What::Package(name) => write!(f, "{name} (Debian): {why}"),
+            What::Qemu => write!(f, "{} (Debian, unpacked under target/tools): {why}", qemu::PACKAGE),
             What::Component(name) => write!(f, "{name} (rustup): {why}"),
             What::Linker(Some(llvm)) if bpf::has_llvm(*llvm) => {
                 write!(f, "bpf-linker {version} (cargo): {why}")
@@ -172,6 +177,27 @@ fn missing(needs: &[Need]) -> Vec<Item> {
                     why,
                 }));
             }
+            Need::Machine => {
+                if Qemu::find().is_none() {
+                    items.push(Item {
+                        what: What::Qemu,
+                        why: "runs the kernels of the matrix",
+                    });
+                }
+                let tools = [
+                    ("xz-utils", "xz", "unpacks kernel modules"),
+                    ("kmod", "depmod", "tells what a kernel module needs"),
+                    ("iproute2", "ip", "makes the guests' networks"),
+                ];
+                for (package, program, why) in tools {
+                    if shell::find(program).is_none() {
+                        items.push(Item {
+                            what: What::Package(package),
+                            why,
+                        });
+                    }
+                }
+            }
             Need::Check => {
                 let tools = [
                     ("rustfmt", "fmt", "checks the formatting"),
@@ -227,7 +253,7 @@ fn install(items: Vec<Item>, yes: bool) -> Result<()> {
         .iter()
         .filter_map(|item| match item.what {
             What::Package(name) => Some(name),
-            What::Component(_) | What::Linker(_) => None,
+            What::Component(_) | What::Linker(_) | What::Qemu => None,
         })
         .collect();
     if !packages.is_empty() {
@@ -243,6 +269,10 @@ fn install(items: Vec<Item>, yes: bool) -> Result<()> {
                     .with_context(|| format!("{name} is missing and rustup cannot add it"))?;
             }
             What::Linker(_) => link_tools()?,
+            What::Qemu => {
+                println!("Unpacking {} …", qemu::PACKAGE);
+                Qemu::unpack()?;
+            }
         }
     }
     Ok(())
