@@ -8,10 +8,16 @@ use pgfw_common::decide::Verdict;
 use pgfw_common::reason::{Action, REASONS, Reason, action_of};
 use pgfw_common::record::{INTERFACE_TABLE, Scratch};
 
+use crate::access::Buffers;
 use crate::{events, maps, tables};
 
 #[inline(always)]
-pub(crate) fn finish(ctx: &XdpContext, ifindex: u32, verdict: &Verdict, scratch: &mut Scratch) -> u32 {
+pub(crate) fn finish<B: Buffers>(
+    ctx: &XdpContext,
+    ifindex: u32,
+    verdict: &Verdict,
+    scratch: &mut Scratch,
+) -> u32 {
     scratch.reason = verdict.reason.number();
     scratch.counter = match verdict.service {
         Some(row) => row.counter,
@@ -36,7 +42,7 @@ pub(crate) fn finish(ctx: &XdpContext, ifindex: u32, verdict: &Verdict, scratch:
         Action::Pass => XDP_PASS,
         Action::Drop => {
             diagnose(ctx, ifindex, reason);
-            events::offer(ctx.ctx, ifindex, reason);
+            events::offer::<B>(ctx.ctx, ifindex, reason);
             if tables::audit() { XDP_PASS } else { XDP_DROP }
         }
     }

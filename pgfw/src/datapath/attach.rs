@@ -5,12 +5,13 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use aya::programs::links::FdLink;
-use aya::programs::tc::TcAttachOptions;
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, loaded_programs};
+use aya::programs::{ProgramError, Xdp, XdpMode, loaded_programs};
 
 use super::counters;
 use super::device::{self, ARPHRD_ETHER, ARPHRD_LOOPBACK, Device, Mode};
+use super::egress;
 use super::error::{DatapathError, ForeignProgram};
+use super::kernel::Kernel;
 use super::load::Fixed;
 use super::pins::{Direction, Pins, remove_pin};
 use super::sys::{self, LinkInfo};
@@ -26,12 +27,17 @@ pub struct Attached {
     pub mode: Option<Mode>,
     /// The id of the program on the way in.
     pub program: u32,
-    /// Both links hold: packets are judged, and what leaves is noted.
+    /// Both ways hold: packets are judged, and what leaves is noted.
     pub alive: bool,
 }
 
+/// A packet that fits leaves room in its page for what XDP and the stack put before and behind it; drivers differ by a
+/// few bytes (veth 3520, ena 3498).
+const ONE_PAGE: u32 = 3_498;
+
 /// Attaches both entry programs, or adopts the links that are there.
 pub(super) fn attach(
+    kernel: Kernel,
     pins: &Pins,
     fixed: &mut Fixed,
     ifindex: u32,
@@ -59,15 +65,14 @@ pub(super) fn attach(
         Some(link) if link.program == ours => {}
         // An entry of another ABI: replaced through its link, without a moment between.
         Some(_) => replace_xdp(&mut fixed.entry, &path)?,
-        None => attach_xdp(&mut fixed.entry, &device, ifindex, wanted, &path)?,
+        None => attach_xdp(kernel, &mut fixed.entry, &device, ifindex, wanted, &path)?,
     }
-    let path = pins.link(ifindex, Direction::Egress);
     let ours = id(fixed.egress.fd())?;
-    let egress = match live_link(&path, ifindex)? {
-        Some(link) if link.program == ours => Ok(()),
-        Some(_) | None => attach_egress(&mut fixed.egress, &device, &path),
+    let way_out = match egress::standing(pins, ifindex)? {
+        Some(program) if program == ours => Ok(()),
+        Some(_) | None => egress::attach(kernel, pins, &mut fixed.egress, &device, ifindex),
     };
-    if let Err(error) = egress {
+    if let Err(error) = way_out {
         // Half an attachment would drop the answers to everything this host asks over UDP.
         remove_pin(&pins.link(ifindex, Direction::Xdp))?;
         return Err(error);
@@ -75,10 +80,11 @@ pub(super) fn attach(
     describe(pins, ifindex)
 }
 
-/// Takes both links off.
+/// Takes everything off.
 pub(super) fn detach(pins: &Pins, ifindex: u32) -> Result<(), DatapathError> {
     remove_pin(&pins.link(ifindex, Direction::Xdp))?;
-    remove_pin(&pins.link(ifindex, Direction::Egress))
+    remove_pin(&pins.link(ifindex, Direction::Egress))?;
+    remove_pin(&pins.link(ifindex, Direction::Qdisc))
 }
 
 /// Every interface with a link of ours.
@@ -92,7 +98,7 @@ pub(super) fn attached(pins: &Pins) -> Result<Vec<Attached>, DatapathError> {
 
 fn describe(pins: &Pins, ifindex: u32) -> Result<Attached, DatapathError> {
     let xdp = live_link(&pins.link(ifindex, Direction::Xdp), ifindex)?;
-    let egress = live_link(&pins.link(ifindex, Direction::Egress), ifindex)?;
+    let egress = egress::standing(pins, ifindex)?;
     let device = query(ifindex)?;
     let program = xdp.map_or(0, |link| link.program);
     // The device must say the same as the link, which also finds out a link that has moved to another namespace.
@@ -110,6 +116,7 @@ fn describe(pins: &Pins, ifindex: u32) -> Result<Attached, DatapathError> {
 }
 
 fn attach_xdp(
+    kernel: Kernel,
     entry: &mut Xdp,
     device: &Device,
     ifindex: u32,
@@ -141,6 +148,7 @@ fn attach_xdp(
     }
     let (interface, mtu) = (device.name.clone(), device.mtu);
     Err(match wanted {
+        Attach::Native if !kernel.multi_buffer && mtu > ONE_PAGE => DatapathError::LargeMtu { interface, mtu },
         Attach::Native => DatapathError::Native {
             interface,
             mtu,
@@ -186,25 +194,8 @@ fn replace_xdp(entry: &mut Xdp, path: &Path) -> Result<(), DatapathError> {
         .map(drop)
 }
 
-fn attach_egress(egress: &mut SchedClassifier, device: &Device, path: &Path) -> Result<(), DatapathError> {
-    let action = || format!("attach to the way out of {}", device.name);
-    remove_pin(path)?;
-    let id = egress
-        .attach_with_options(
-            &device.name,
-            TcAttachType::Egress,
-            TcAttachOptions::TcxOrder(LinkOrder::default()),
-        )
-        .map_err(DatapathError::aya(action()))?;
-    let link = egress.take_link(id).map_err(DatapathError::aya(action()))?;
-    pin(
-        FdLink::try_from(link).map_err(DatapathError::aya(action()))?,
-        path,
-    )
-}
-
 /// Pins a new link. What is pinned there already is the link of a device that went and left its index to this one.
-fn pin(link: FdLink, path: &Path) -> Result<(), DatapathError> {
+pub(super) fn pin(link: FdLink, path: &Path) -> Result<(), DatapathError> {
     remove_pin(path)?;
     link.pin(path)
         .map(drop)
@@ -212,7 +203,7 @@ fn pin(link: FdLink, path: &Path) -> Result<(), DatapathError> {
 }
 
 /// The link pinned there, if it still holds `ifindex`.
-fn live_link(path: &Path, ifindex: u32) -> Result<Option<LinkInfo>, DatapathError> {
+pub(super) fn live_link(path: &Path, ifindex: u32) -> Result<Option<LinkInfo>, DatapathError> {
     let link = match sys::open(path) {
         Ok(link) => link,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

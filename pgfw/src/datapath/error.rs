@@ -22,6 +22,15 @@ pub enum DatapathError {
         feature: &'static str,
         since: &'static str,
     },
+    #[error(
+        "on this kernel the memory of tables counts as locked memory, of which this process may have {limit} bytes"
+    )]
+    LockedMemory { limit: u64 },
+    #[error(
+        "{interface} has an MTU of {mtu}, too large for a native XDP program on this kernel, which lacks multi-buffer \
+         programs (Linux 5.18)"
+    )]
+    LargeMtu { interface: String, mtu: u32 },
     #[error("the pins under {} are damaged: {what}", .path.display())]
     Damaged { path: PathBuf, what: String },
     #[error("the kernel refused the program {program}: {summary}")]
@@ -135,6 +144,8 @@ impl Explain for DatapathError {
             | DatapathError::ReadOnly { .. }
             | DatapathError::Capability { .. }
             | DatapathError::Kernel { .. }
+            | DatapathError::LockedMemory { .. }
+            | DatapathError::LargeMtu { .. }
             | DatapathError::Damaged { .. }
             | DatapathError::Verifier { .. }
             | DatapathError::SlotsFull { .. }
@@ -159,6 +170,12 @@ impl Explain for DatapathError {
             }
             DatapathError::Capability { names: _ } => "Run as root, or give the process these capabilities.".into(),
             DatapathError::Kernel { since, .. } => format!("Boot Linux {since} or later."),
+            DatapathError::LockedMemory { limit: _ } => {
+                "Start it with `ulimit -l unlimited`, or LimitMEMLOCK=infinity in the unit.".into()
+            }
+            DatapathError::LargeMtu { interface, mtu: _ } => {
+                format!("Set firewall.attach to \"auto\" or \"generic\", or lower the MTU of {interface} below 3500.")
+            }
             DatapathError::Damaged { .. } => {
                 "Run `pgfw off`, which removes them, then start the daemon again; nothing is filtered in between.".into()
             }

@@ -101,12 +101,12 @@ pub(super) fn slots(path: &Path) -> Result<ProgramArray<MapData>, DatapathError>
 
 /// What a map must be: type, key size, value size, flags; and entries, where they do not depend on the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shape {
-    kind: u32,
-    key: u32,
-    value: u32,
-    entries: u32,
-    flags: u32,
+pub(super) struct Shape {
+    pub(super) kind: u32,
+    pub(super) key: u32,
+    pub(super) value: u32,
+    pub(super) entries: u32,
+    pub(super) flags: u32,
 }
 
 /// Whether every shared map that is pinned is of the shape that the embedded object wants. aya would take any map of

@@ -5,6 +5,7 @@ use aya_obj::programs::XdpAttachType;
 use pgfw_common::reason::{Action, Reason};
 
 use super::error::DatapathError;
+use super::kernel::Kernel;
 use super::load::PROBE;
 use super::pins::Pins;
 use super::tables;
@@ -23,6 +24,7 @@ pub struct Answer {
 const SHORTEST: usize = 14;
 
 pub(super) fn check(
+    kernel: Kernel,
     pins: &Pins,
     generation: u64,
     frame: &[u8],
@@ -34,6 +36,9 @@ pub(super) fn check(
     let path = tables::existing(pins, generation)?.join(PROBE);
     let probe = Xdp::from_pin(&path, XdpAttachType::Interface)
         .map_err(DatapathError::aya("open the pinned program probe"))?;
+    // Where the kernel cannot be told, the frame arrives on `lo`, in the same namespace: of what is decided, only whether a
+    // first fragment came in on the same interface depends on it.
+    let ifindex = ifindex.filter(|_| kernel.test_on_interface);
     let context = ifindex.map(|ifindex| context(frame.len(), ifindex));
     let result = probe
         .test_run(TestRunOptions {
@@ -57,7 +62,7 @@ pub(super) fn check(
 }
 
 /// struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-fn context(length: usize, ifindex: u32) -> [u8; 24] {
+pub(super) fn context(length: usize, ifindex: u32) -> [u8; 24] {
     let mut bytes = [0; 24];
     let end = u32::try_from(length).unwrap_or(u32::MAX);
     bytes[4..8].copy_from_slice(&end.to_ne_bytes());
