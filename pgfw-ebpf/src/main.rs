@@ -20,7 +20,7 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use pgfw_common::decide::{Arrival, decide};
 use pgfw_common::outgoing::{Origin, outgoing};
 use pgfw_common::reason::Reason;
-use pgfw_common::record::{Chosen, probe_word};
+use pgfw_common::record::{Control, InForce, probe_word};
 
 use crate::access::{
     Buffers, Frame, NoSockets, One, Several, XdpSockets, XdpWhole, is_local, now,
@@ -45,14 +45,14 @@ fn pgfw_one_entry(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn enter(ctx: &XdpContext) -> u32 {
-    match maps::control().in_force(now()) {
-        Chosen::Pass => {
+    match Control::in_force(maps::control(), now()) {
+        InForce::Pass => {
             finish::count(access::ifindex(ctx), Reason::Unenforced);
             XDP_PASS
         }
         slot => {
             // Constant indices: the verifier turns such a tail call into a direct jump.
-            if let Chosen::Slot(0) = slot {
+            if slot == InForce::FirstSlot {
                 // SAFETY: the array holds XDP programs of this ABI only; nothing here needs dropping.
                 unsafe { maps::SLOTS.tail_call(ctx, 0) };
             } else {
@@ -126,12 +126,12 @@ fn pgfw_clock(ctx: XdpContext) -> u32 {
 /// What is attached to the way out of every interface.
 #[classifier]
 fn pgfw_egress(ctx: TcContext) -> i32 {
-    match maps::control().in_force(now()) {
-        Chosen::Pass => {}
+    match Control::in_force(maps::control(), now()) {
+        InForce::Pass => {}
         // SAFETY: the array holds classifiers of this ABI only; nothing here needs dropping.
-        Chosen::Slot(0) => unsafe { maps::EGRESS_SLOTS.tail_call(&ctx, 0) },
+        InForce::FirstSlot => unsafe { maps::EGRESS_SLOTS.tail_call(&ctx, 0) },
         // SAFETY: as above.
-        Chosen::Slot(_) => unsafe { maps::EGRESS_SLOTS.tail_call(&ctx, 1) },
+        InForce::SecondSlot => unsafe { maps::EGRESS_SLOTS.tail_call(&ctx, 1) },
     }
     TC_NEXT
 }

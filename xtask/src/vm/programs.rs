@@ -8,21 +8,14 @@ use anyhow::{Context, Result};
 use super::initramfs::Initramfs;
 use crate::shell;
 
-/// What the lab calls by name.
-const LAB: [&str; 12] = [
-    "ip",
-    "tc",
-    "ethtool",
-    "setpriv",
-    "sh",
-    "dnsmasq",
-    "dhclient",
-    "ping",
-    "tcpdump",
-    "nmap",
-    "sysctl",
-    "sleep",
+/// What the lab calls by name; the last line is what the DHCP client's script calls.
+const LAB: [&str; 19] = [
+    "ip", "tc", "ethtool", "setpriv", "sh", "dnsmasq", "dhclient", "ping", "sysctl", "sleep", //
+    "cat", "mv", "rm", "touch", "chmod", "chown", "readlink", "run-parts", "hostname",
 ];
+
+/// Called by its whole path.
+const DHCP_SCRIPT: &str = "/sbin/dhclient-script";
 
 /// Copies programs into a guest's root.
 #[derive(Debug, Default)]
@@ -37,6 +30,9 @@ impl Programs {
             if let Some(program) = shell::find(name) {
                 self.add(archive, &format!("/bin/{name}"), &program)?;
             }
+        }
+        if Path::new(DHCP_SCRIPT).exists() {
+            archive.copy(DHCP_SCRIPT, Path::new(DHCP_SCRIPT))?;
         }
         Ok(())
     }
