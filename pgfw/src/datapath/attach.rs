@@ -1,11 +1,13 @@
 //! Attaching the entry programs to interfaces, and finding out what stands.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use aya::programs::links::FdLink;
-use aya::programs::{ProgramError, Xdp, XdpMode, loaded_programs};
+use aya::programs::{ProgramError, Xdp, loaded_programs};
+use aya_obj::generated::bpf_attach_type::BPF_XDP;
+use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
 
 use super::counters;
 use super::device::{self, ARPHRD_ETHER, ARPHRD_LOOPBACK, Device, Mode};
@@ -65,12 +67,12 @@ pub(super) fn attach(
         Some(link) if link.program == ours => {}
         // An entry of another ABI: replaced through its link, without a moment between.
         Some(_) => replace_xdp(&mut fixed.entry, &path)?,
-        None => attach_xdp(kernel, &mut fixed.entry, &device, ifindex, wanted, &path)?,
+        None => attach_xdp(kernel, &fixed.entry, &device, ifindex, wanted, &path)?,
     }
     let ours = id(fixed.egress.fd())?;
     let way_out = match egress::standing(pins, ifindex)? {
         Some(program) if program == ours => Ok(()),
-        Some(_) | None => egress::attach(kernel, pins, &mut fixed.egress, &device, ifindex),
+        Some(_) | None => egress::attach(kernel, pins, &fixed.egress, &device, ifindex),
     };
     if let Err(error) = way_out {
         // Half an attachment would drop the answers to everything this host asks over UDP.
@@ -117,7 +119,7 @@ fn describe(pins: &Pins, ifindex: u32) -> Result<Attached, DatapathError> {
 
 fn attach_xdp(
     kernel: Kernel,
-    entry: &mut Xdp,
+    entry: &Xdp,
     device: &Device,
     ifindex: u32,
     wanted: Attach,
@@ -126,17 +128,17 @@ fn attach_xdp(
     if let Some(attachment) = device.xdp {
         return Err(foreign(device, attachment.program));
     }
-    let attempts: &[XdpMode] = match wanted {
-        Attach::Generic => &[XdpMode::Skb],
-        Attach::Native => &[XdpMode::Driver],
+    let attempts: &[u32] = match wanted {
+        Attach::Generic => &[XDP_FLAGS_SKB_MODE],
+        Attach::Native => &[XDP_FLAGS_DRV_MODE],
         // Native on veth turns off what makes large TCP packets cheap there: slower than generic.
-        Attach::Auto if device.kind.as_deref() == Some("veth") => &[XdpMode::Skb],
-        Attach::Auto => &[XdpMode::Driver, XdpMode::Skb],
+        Attach::Auto if device.kind.as_deref() == Some("veth") => &[XDP_FLAGS_SKB_MODE],
+        Attach::Auto => &[XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE],
     };
     let mut last = None;
     for mode in attempts {
         match link_xdp(entry, device, ifindex, *mode) {
-            Ok(link) => return pin(link, path),
+            Ok(link) => return pin(link.as_fd(), path),
             Err(DatapathError::Attach { source, .. }) => last = Some(source),
             Err(error) => return Err(error),
         }
@@ -162,21 +164,14 @@ fn attach_xdp(
     })
 }
 
-fn link_xdp(entry: &mut Xdp, device: &Device, ifindex: u32, mode: XdpMode) -> Result<FdLink, DatapathError> {
-    let id = entry
-        .attach_to_if_index(ifindex, mode)
-        .map_err(|error| DatapathError::Attach {
-            interface: device.name.clone(),
-            mtu: device.mtu,
-            source: io_error(error),
-        })?;
-    let link = entry
-        .take_link(id)
-        .map_err(DatapathError::aya(format!("take the link to {}", device.name)))?;
-    // On EINVAL aya falls back to netlink, whose attachment lives as long as nobody replaces it and cannot be pinned.
-    // The failed conversion drops it, and dropping detaches.
-    FdLink::try_from(link).map_err(|_| DatapathError::Fallback {
+/// By bpf(2) itself: on EINVAL aya's own attaching falls back to netlink, whose attachment cannot be pinned, stays when it
+/// is dropped, and is anybody's to replace.
+fn link_xdp(entry: &Xdp, device: &Device, ifindex: u32, mode: u32) -> Result<OwnedFd, DatapathError> {
+    let program = entry.fd().map_err(DatapathError::aya("use the entry program"))?;
+    sys::create_link(program.as_fd(), ifindex, BPF_XDP, mode).map_err(|source| DatapathError::Attach {
         interface: device.name.clone(),
+        mtu: device.mtu,
+        source,
     })
 }
 
@@ -195,11 +190,9 @@ fn replace_xdp(entry: &mut Xdp, path: &Path) -> Result<(), DatapathError> {
 }
 
 /// Pins a new link. What is pinned there already is the link of a device that went and left its index to this one.
-pub(super) fn pin(link: FdLink, path: &Path) -> Result<(), DatapathError> {
+pub(super) fn pin(link: BorrowedFd<'_>, path: &Path) -> Result<(), DatapathError> {
     remove_pin(path)?;
-    link.pin(path)
-        .map(drop)
-        .map_err(DatapathError::aya(format!("pin the link at {}", path.display())))
+    sys::pin(link, path).map_err(DatapathError::call(format!("pin the link at {}", path.display())))
 }
 
 /// The link pinned there, if it still holds `ifindex`.
@@ -242,12 +235,4 @@ fn query(ifindex: u32) -> Result<Option<Device>, DatapathError> {
 fn id(fd: Result<&aya::programs::ProgramFd, ProgramError>) -> Result<u32, DatapathError> {
     let fd = fd.map_err(DatapathError::aya("use the entry program"))?;
     sys::program_id(fd.as_fd()).map_err(DatapathError::call("ask about the entry program"))
-}
-
-fn io_error(error: ProgramError) -> io::Error {
-    if let ProgramError::SyscallError(error) = error {
-        error.io_error
-    } else {
-        io::Error::other(error)
-    }
 }

@@ -7,9 +7,8 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use aya::programs::links::FdLink;
-use aya::programs::tc::TcAttachOptions;
-use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
+use aya::programs::SchedClassifier;
+use aya_obj::generated::bpf_attach_type::BPF_TCX_EGRESS;
 
 use super::attach::{live_link, pin};
 use super::clsact;
@@ -39,33 +38,30 @@ pub(super) fn standing(pins: &Pins, ifindex: u32) -> Result<Option<u32>, Datapat
 pub(super) fn attach(
     kernel: Kernel,
     pins: &Pins,
-    egress: &mut SchedClassifier,
+    egress: &SchedClassifier,
     device: &Device,
     ifindex: u32,
 ) -> Result<(), DatapathError> {
     let path = pins.link(ifindex, Direction::Egress);
     remove_pin(&path)?;
     if kernel.tcx {
-        link(egress, device, &path)
+        link(egress, device, ifindex, &path)
     } else {
         filter(pins, egress, device, ifindex, &path)
     }
 }
 
-fn link(egress: &mut SchedClassifier, device: &Device, path: &Path) -> Result<(), DatapathError> {
+/// After what stands there already.
+fn link(
+    egress: &SchedClassifier,
+    device: &Device,
+    ifindex: u32,
+    path: &Path,
+) -> Result<(), DatapathError> {
     let action = || format!("attach to the way out of {}", device.name);
-    let id = egress
-        .attach_with_options(
-            &device.name,
-            TcAttachType::Egress,
-            TcAttachOptions::TcxOrder(LinkOrder::default()),
-        )
-        .map_err(DatapathError::aya(action()))?;
-    let link = egress.take_link(id).map_err(DatapathError::aya(action()))?;
-    pin(
-        FdLink::try_from(link).map_err(DatapathError::aya(action()))?,
-        path,
-    )
+    let program = egress.fd().map_err(DatapathError::aya(action()))?.as_fd();
+    let link = sys::create_link(program, ifindex, BPF_TCX_EGRESS, 0).map_err(DatapathError::call(action()))?;
+    pin(link.as_fd(), path)
 }
 
 fn filter(

@@ -75,10 +75,6 @@ pub enum DatapathError {
         mtu: u32,
         source: io::Error,
     },
-    #[error(
-        "{interface} took the program over netlink only, without a link that can be pinned; that was undone"
-    )]
-    Fallback { interface: String },
     #[error("the frame has {length} bytes; the kernel can be asked about frames of at least 14")]
     FrameTooShort { length: usize },
     #[error("cannot {action}")]
@@ -154,7 +150,6 @@ impl Explain for DatapathError {
             | DatapathError::Foreign { .. }
             | DatapathError::Native { .. }
             | DatapathError::Attach { .. }
-            | DatapathError::Fallback { .. }
             | DatapathError::Call { .. }
             | DatapathError::Aya { .. } => Code::Refused,
         }
@@ -201,9 +196,6 @@ impl Explain for DatapathError {
                 "Set firewall.attach to \"auto\" or \"generic\", or lower the MTU or the number of channels.".into()
             }
             DatapathError::Attach { interface, .. } => format!("Leave {interface} out of firewall.interfaces."),
-            DatapathError::Fallback { .. } => {
-                "Set firewall.attach to \"generic\", or lower the MTU or the number of channels.".into()
-            }
             DatapathError::FrameTooShort { .. } => "Give the whole frame, from its Ethernet header on.".into(),
             DatapathError::Call { .. } | DatapathError::Aya { .. } => {
                 "Check that this runs as root; run `pgfw status --verbose` to see what stands.".into()

@@ -73,7 +73,7 @@ impl Kernel {
     }
 
     /// The name in the object of the program that is pinned as `name`.
-    pub(super) fn program(self, name: &str) -> String {
+    pub fn program(self, name: &str) -> String {
         match name {
             load::ENTRY | load::POLICY | load::PROBE if !self.multi_buffer => format!("pgfw_one_{name}"),
             _ => format!("pgfw_{name}"),

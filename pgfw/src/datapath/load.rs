@@ -132,7 +132,7 @@ fn share<'a>(loader: &mut EbpfLoader<'a>, pins: &Pins) {
 
 fn load_object(loader: &mut EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
     loader
-        .load(object::object::<()>())
+        .load(object::object())
         .map_err(DatapathError::aya("create the maps of the embedded object"))
 }
 

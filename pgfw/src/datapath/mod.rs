@@ -38,7 +38,7 @@ pub use device::Mode;
 pub use error::{DatapathError, ForeignProgram};
 pub use events::{Dropped, EventReader, LostEvents};
 pub use kernel::Kernel;
-pub use object::COMPILER;
+pub use object::{COMPILER, object};
 pub use pins::Removed;
 pub use probe::Answer;
 pub use slots::{Choice, Control};

@@ -7,12 +7,14 @@
 
 mod bpffs;
 pub mod foreign;
+pub mod guest;
 mod host;
 mod instance;
 mod namespace;
 mod postgres;
 mod probe;
 mod process;
+mod seccomp;
 mod psql;
 mod sshd;
 mod talk;
@@ -28,6 +30,7 @@ pub use postgres::PgCluster;
 pub use probe::{PortState, Reach, port_scan, tcp};
 pub use process::{Child, Outcome, run};
 pub use psql::{Psql, Session, SessionEnd};
+pub use seccomp::without_links;
 pub use sshd::Sshd;
 pub use talk::{EchoServer, Heard, Talk};
 pub use topology::{Site, address};

@@ -1,6 +1,7 @@
 //! The inside judge: the host-side decision and the compiled program say the same about any bytes.
 
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 
 use pgfw::policy::coverage::ServiceId;
@@ -128,4 +129,19 @@ fn the_host_and_the_kernel_decide_alike() {
             })
             .unwrap_or_else(|failure| panic!("{failure}"));
     });
+}
+
+#[test]
+fn f50_every_kernel_gives_the_verdicts_of_the_host_side_decision() {
+    let bench = Bench::new(&policy());
+    let world = model::world(&policy());
+    // The same packets on every kernel, through the entry that is attached: seeded, and judged outside the kernel too.
+    let mut runner = TestRunner::deterministic();
+    let frames: Vec<Frame> = (0..500)
+        .map(|_| frame().new_tree(&mut runner).expect("a frame").current())
+        .collect();
+    for frame in &frames {
+        let wanted = world.judge(&frame.0, model::ARRIVAL).reason.action();
+        assert_eq!(bench.run(frame), wanted, "{}", frame.hex());
+    }
 }
