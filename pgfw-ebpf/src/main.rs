@@ -22,9 +22,7 @@ use pgfw_common::outgoing::{Origin, outgoing};
 use pgfw_common::reason::Reason;
 use pgfw_common::record::{Control, InForce, probe_word};
 
-use crate::access::{
-    Buffers, Frame, NoSockets, One, Several, XdpSockets, XdpWhole, is_local, now,
-};
+use crate::access::{Buffers, Frame, NoSockets, One, Several, XdpSockets, XdpWhole, is_local, now};
 use crate::tables::Kernel;
 
 /// TCX_NEXT, and TC_ACT_UNSPEC under clsact: whatever follows decides.
@@ -50,7 +48,7 @@ fn enter(ctx: &XdpContext) -> u32 {
             finish::count(access::ifindex(ctx), Reason::Unenforced);
             XDP_PASS
         }
-        slot => {
+        slot @ (InForce::FirstSlot | InForce::SecondSlot) => {
             // Constant indices: the verifier turns such a tail call into a direct jump.
             if slot == InForce::FirstSlot {
                 // SAFETY: the array holds XDP programs of this ABI only; nothing here needs dropping.

@@ -150,7 +150,9 @@ fn attach_xdp(
     }
     let (interface, mtu) = (device.name.clone(), device.mtu);
     Err(match wanted {
-        Attach::Native if !kernel.multi_buffer && mtu > ONE_PAGE => DatapathError::LargeMtu { interface, mtu },
+        Attach::Native if !kernel.multi_buffer && mtu > ONE_PAGE => {
+            DatapathError::LargeMtu { interface, mtu }
+        }
         Attach::Native => DatapathError::Native {
             interface,
             mtu,

@@ -58,7 +58,11 @@ pub(super) fn add_filter(ifindex: u32, program: BorrowedFd<'_>, name: &CStr) -> 
     put(&mut options, TCA_BPF_FD, &program.as_raw_fd().to_ne_bytes());
     put(&mut options, TCA_BPF_NAME, name.to_bytes_with_nul());
     // What the program returns is the verdict, not a class.
-    put(&mut options, TCA_BPF_FLAGS, &TCA_BPF_FLAG_ACT_DIRECT.to_ne_bytes());
+    put(
+        &mut options,
+        TCA_BPF_FLAGS,
+        &TCA_BPF_FLAG_ACT_DIRECT.to_ne_bytes(),
+    );
     let head = Head {
         kind: libc::RTM_NEWTFILTER,
         flags: libc::NLM_F_CREATE | libc::NLM_F_EXCL,
@@ -82,7 +86,10 @@ pub(super) fn filters(ifindex: u32) -> io::Result<Vec<Filter>> {
 
 /// Removes the filters of one program. One that is gone is removed already.
 pub(super) fn remove_filters(ifindex: u32, program: u32) -> io::Result<()> {
-    for filter in filters(ifindex)?.iter().filter(|filter| filter.program == program) {
+    for filter in filters(ifindex)?
+        .iter()
+        .filter(|filter| filter.program == program)
+    {
         let head = Head {
             kind: libc::RTM_DELTFILTER,
             flags: 0,
@@ -170,7 +177,10 @@ impl Head {
             let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
             let mut rest = &answer[..received];
             while let Some(length) = u32_at(rest, 0) {
-                let Some(message) = rest.get(..length as usize).filter(|message| message.len() >= HEADER) else {
+                let Some(message) = rest
+                    .get(..length as usize)
+                    .filter(|message| message.len() >= HEADER)
+                else {
                     return Err(io::ErrorKind::InvalidData.into());
                 };
                 messages.push(message.to_vec());
@@ -207,7 +217,9 @@ fn dump(ifindex: u32, parent: u32) -> io::Result<Vec<Vec<u8>>> {
 fn filter(message: &[u8]) -> Option<Filter> {
     let body = message.get(HEADER..)?;
     // A dump names each priority once more, without a handle and options.
-    let options = attributes(body.get(TCMSG..)?).find(|(kind, _)| *kind == TCA_OPTIONS)?.1;
+    let options = attributes(body.get(TCMSG..)?)
+        .find(|(kind, _)| *kind == TCA_OPTIONS)?
+        .1;
     let id = attributes(options).find(|(kind, _)| *kind == TCA_BPF_ID)?.1;
     Some(Filter {
         program: u32_at(id, 0)?,
@@ -228,7 +240,14 @@ fn outcome(message: &[u8]) -> io::Result<()> {
 /// What is not there needs no removing: the filter, the discipline, the device.
 fn gone(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)) => Ok(()),
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::ENOENT | libc::EINVAL | libc::ENODEV)
+            ) =>
+        {
+            Ok(())
+        }
         other => other,
     }
 }

@@ -52,15 +52,11 @@ pub(super) fn attach(
 }
 
 /// After what stands there already.
-fn link(
-    egress: &SchedClassifier,
-    device: &Device,
-    ifindex: u32,
-    path: &Path,
-) -> Result<(), DatapathError> {
+fn link(egress: &SchedClassifier, device: &Device, ifindex: u32, path: &Path) -> Result<(), DatapathError> {
     let action = || format!("attach to the way out of {}", device.name);
     let program = egress.fd().map_err(DatapathError::aya(action()))?.as_fd();
-    let link = sys::create_link(program, ifindex, BPF_TCX_EGRESS, 0).map_err(DatapathError::call(action()))?;
+    let link =
+        sys::create_link(program, ifindex, BPF_TCX_EGRESS, 0).map_err(DatapathError::call(action()))?;
     pin(link.as_fd(), path)
 }
 
@@ -75,8 +71,8 @@ fn filter(
     let program = egress.fd().map_err(DatapathError::aya(action()))?.as_fd();
     let id = sys::program_id(program).map_err(DatapathError::call(action()))?;
     let marker = pins.link(ifindex, Direction::Qdisc);
-    let fresh = clsact::add_qdisc(ifindex)
-        .map_err(DatapathError::call(format!("add clsact to {}", device.name)))?;
+    let fresh =
+        clsact::add_qdisc(ifindex).map_err(DatapathError::call(format!("add clsact to {}", device.name)))?;
     // What was ours and was deleted meanwhile may have come back as somebody else's.
     remove_file(&marker)?;
     if fresh {

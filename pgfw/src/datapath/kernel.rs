@@ -89,7 +89,8 @@ impl Kernel {
             full_table_changes,
             memory_by_group,
         } = self;
-        let choose = |yes: bool, then: &'static str, otherwise: &'static str| if yes { then } else { otherwise };
+        let choose =
+            |yes: bool, then: &'static str, otherwise: &'static str| if yes { then } else { otherwise };
         [
             (
                 "XDP programs",
@@ -101,7 +102,11 @@ impl Kernel {
             ),
             (
                 "way out",
-                choose(tcx, "TCX link", "clsact filter: repaired when somebody deletes it"),
+                choose(
+                    tcx,
+                    "TCX link",
+                    "clsact filter: repaired when somebody deletes it",
+                ),
             ),
             (
                 "pgfw check",

@@ -151,8 +151,8 @@ pub(super) fn check_shared(pins: &Pins, complete: bool) -> Result<(), DatapathEr
 }
 
 fn shapes() -> Result<StdHashMap<String, Shape>, DatapathError> {
-    let object = aya_obj::Object::parse(object::object())
-        .map_err(DatapathError::aya("read the embedded object"))?;
+    let object =
+        aya_obj::Object::parse(object::object()).map_err(DatapathError::aya("read the embedded object"))?;
     Ok(object
         .maps
         .into_iter()

@@ -127,7 +127,10 @@ impl Engine {
     }
 
     fn kernel(&self) -> BTreeMap<String, String> {
-        let choices = self.datapath.iter().flat_map(|datapath| datapath.kernel().choices());
+        let choices = self
+            .datapath
+            .iter()
+            .flat_map(|datapath| datapath.kernel().choices());
         choices
             .map(|(about, choice)| (about.to_owned(), choice.to_owned()))
             .collect()

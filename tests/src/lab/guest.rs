@@ -11,7 +11,10 @@ use std::io::Write;
 /// Outside a guest.
 #[track_caller]
 pub fn lacking(what: &str) {
-    assert!(in_guest(), "this kernel lacks {what}, which every host of the tests must have");
+    assert!(
+        in_guest(),
+        "this kernel lacks {what}, which every host of the tests must have"
+    );
     let thread = std::thread::current();
     say(&format!("lacking: {}: {what}", thread.name().unwrap_or("?")));
 }

@@ -30,8 +30,14 @@ fn needed(pgfw: &Instance<'_>) -> bool {
 
 /// DNS over UDP: an answer comes in only when the way out has noted the question.
 fn answers(site: &Site) -> bool {
-    let server = site.router.within(|| std::net::UdpSocket::bind("10.10.0.1:53")).unwrap();
-    let asking = site.db.within(|| std::net::UdpSocket::bind("10.10.0.10:0")).unwrap();
+    let server = site
+        .router
+        .within(|| std::net::UdpSocket::bind("10.10.0.1:53"))
+        .unwrap();
+    let asking = site
+        .db
+        .within(|| std::net::UdpSocket::bind("10.10.0.10:0"))
+        .unwrap();
     for socket in [&server, &asking] {
         socket
             .set_read_timeout(Some(std::time::Duration::from_millis(700)))
@@ -83,7 +89,7 @@ fn f37_what_others_have_in_clsact_stays() {
 }
 
 #[test]
-fn f35_a_deleted_qdisc_is_repaired_and_its_answers_come_again() {
+fn f20_a_deleted_qdisc_is_repaired_and_its_answers_come_again() {
     let site = Site::new();
     let pgfw = configured(&site, "eth0");
     let _daemon = pgfw.enforce();

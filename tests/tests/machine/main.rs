@@ -50,7 +50,11 @@ fn refused(pgfw: &Instance<'_>, names: &[&str]) {
     let refused = pgfw.pgfw(&["run"]);
     assert_eq!(refused.code, Some(1), "{names:?}: {}", refused.stderr);
     for name in names {
-        assert!(refused.stderr.contains(name), "{name} is not named: {}", refused.stderr);
+        assert!(
+            refused.stderr.contains(name),
+            "{name} is not named: {}",
+            refused.stderr
+        );
     }
     let shown = run(pgfw.host().command("ip").args(["link"])).expect_success();
     assert!(!shown.contains("xdp"), "{shown}");

@@ -33,7 +33,10 @@ fn f03_f55_long_connections_over_a_vlan_flow_and_strangers_there_find_nothing() 
     assert!(before.flows() && before.carries_a_megabyte());
     let mut after = Talk::open(&site.db, storage, 3260);
     assert!(after.carries_a_megabyte() && before.flows());
-    assert!(is_silent(&site.router, "10.7.0.10".parse().unwrap(), 5432), "tagged frames are judged");
+    assert!(
+        is_silent(&site.router, "10.7.0.10".parse().unwrap(), 5432),
+        "tagged frames are judged"
+    );
     assert!(is_open(&site.client, address::DB, 5432));
     assert!(is_silent(&site.stranger, address::DB, 5432));
 }

@@ -48,7 +48,10 @@ fn the_programs_stay_within_the_verifiers_budget() {
             instructions <= LIMIT,
             "{name}: {instructions} verified instructions, at most {LIMIT} are allowed"
         );
-        assert!(stack <= STACK, "{name}: {stack} bytes of stack, at most {STACK} are allowed");
+        assert!(
+            stack <= STACK,
+            "{name}: {stack} bytes of stack, at most {STACK} are allowed"
+        );
     }
     for (about, choice) in kernel.choices() {
         fact(about, choice);

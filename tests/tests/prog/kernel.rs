@@ -24,9 +24,18 @@ fn f32_a_large_mtu_takes_a_native_program_or_is_named() {
     } else {
         let refused = native.expect_err("a kernel without multi-buffer programs");
         fact("MTU 9000 on veth, native", "refused, with the reason");
-        assert!(matches!(&refused, DatapathError::LargeMtu { mtu: 9000, .. }), "{refused}");
-        assert!(refused.to_string().contains("eth0 has an MTU of 9000"), "{refused}");
-        assert!(datapath.attached().expect("links").is_empty(), "nothing of it stays");
+        assert!(
+            matches!(&refused, DatapathError::LargeMtu { mtu: 9000, .. }),
+            "{refused}"
+        );
+        assert!(
+            refused.to_string().contains("eth0 has an MTU of 9000"),
+            "{refused}"
+        );
+        assert!(
+            datapath.attached().expect("links").is_empty(),
+            "nothing of it stays"
+        );
         let attached = pair.attach(&mut datapath, Attach::Auto).expect("an attachment");
         assert_eq!(attached.mode, Some(Mode::Generic));
     }
@@ -70,11 +79,15 @@ fn f36_an_attachment_over_netlink_is_undone_and_reported() {
         );
         let links = run(pair.host.command("ip").args(["link", "show", "dev", "eth0"])).expect_success();
         assert!(!links.contains("xdp"), "{mode:?}: {links}");
-        let filters = run(pair.host.command("tc").args(["filter", "show", "dev", "eth0", "egress"]));
+        let filters = run(pair
+            .host
+            .command("tc")
+            .args(["filter", "show", "dev", "eth0", "egress"]));
         assert_eq!(filters.stdout, "", "{mode:?}");
         assert!(datapath.attached().expect("links").is_empty());
     }
-    pair.attach(&mut datapath, Attach::Generic).expect("with links it works");
+    pair.attach(&mut datapath, Attach::Generic)
+        .expect("with links it works");
 }
 
 #[test]

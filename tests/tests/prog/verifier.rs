@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use aya::maps::MapInfo;
 use aya::programs::ProgramInfo;
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type};
+use aya_obj::generated::{BPF_F_XDP_HAS_FRAGS, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
 use aya_obj::{Object, ProgramSection};
 
 /// What the log ends in.
@@ -52,23 +52,19 @@ pub(crate) fn verify(name: &str, like: &ProgramInfo) -> Verified {
     object.relocate_maps(found, &text).expect("maps");
     object.relocate_calls(&text).expect("calls");
     let program = &object.programs[name];
-    let (kind, flags) = match program.section {
-        ProgramSection::Xdp { frags, .. } => (
-            bpf_prog_type::BPF_PROG_TYPE_XDP,
-            if frags {
-                aya_obj::generated::BPF_F_XDP_HAS_FRAGS
-            } else {
-                0
-            },
-        ),
-        _ => (bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS, 0),
+    let (kind, attach_type, flags) = if let ProgramSection::Xdp { frags, .. } = program.section {
+        let flags = if frags { BPF_F_XDP_HAS_FRAGS } else { 0 };
+        let attach_type = bpf_attach_type::BPF_XDP as u32;
+        (bpf_prog_type::BPF_PROG_TYPE_XDP, attach_type, flags)
+    } else {
+        (bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS, 0, 0)
     };
     let function = &object.functions[&program.function_key()];
-    let log = load(kind, flags, &function.instructions);
+    let log = load(kind, attach_type, flags, &function.instructions);
     read(&log).unwrap_or_else(|| panic!("{name}: the verifier's log ends without counts:\n{log}"))
 }
 
-fn load(kind: bpf_prog_type, flags: u32, instructions: &[aya_obj::generated::bpf_insn]) -> String {
+fn load(kind: bpf_prog_type, attach_type: u32, flags: u32, instructions: &[bpf_insn]) -> String {
     let mut log = vec![0_u8; 1 << 16];
     let license = c"Dual MIT/GPL";
     // SAFETY: a union of plain integers.
@@ -80,10 +76,7 @@ fn load(kind: bpf_prog_type, flags: u32, instructions: &[aya_obj::generated::bpf
     load.insn_cnt = u32::try_from(instructions.len()).expect("a program of this size");
     load.license = license.as_ptr() as u64;
     load.prog_flags = flags;
-    load.expected_attach_type = match kind {
-        bpf_prog_type::BPF_PROG_TYPE_XDP => bpf_attach_type::BPF_XDP as u32,
-        _ => 0,
-    };
+    load.expected_attach_type = attach_type;
     load.log_level = STATISTICS;
     load.log_size = u32::try_from(log.len()).expect("a log of this size");
     load.log_buf = log.as_mut_ptr() as u64;
@@ -108,7 +101,9 @@ fn load(kind: bpf_prog_type, flags: u32, instructions: &[aya_obj::generated::bpf
 /// `stack depth 144+16+0` and `processed 4711 insns (limit …`.
 fn read(log: &str) -> Option<Verified> {
     let after = |key: &str| log.lines().find_map(|line| line.strip_prefix(key));
-    let depths = after("stack depth ")?.split('+').map(|depth| depth.trim().parse::<u32>());
+    let depths = after("stack depth ")?
+        .split('+')
+        .map(|depth| depth.trim().parse::<u32>());
     Some(Verified {
         instructions: after("processed ")?.split(' ').next()?.parse().ok()?,
         stack: depths.sum::<Result<u32, _>>().ok()?,

@@ -24,12 +24,21 @@ fn f31_native_fails_loudly_where_it_cannot_be_had_and_auto_says_what_it_took() {
     bridge(&site);
     let pgfw = configured(&site, &with("native", "br0"));
     let said = pgfw.pgfw(&["run"]);
-    refused(&said, 1, &["br0", "MTU 1500", "no native XDP program"], "firewall.attach");
+    refused(
+        &said,
+        1,
+        &["br0", "MTU 1500", "no native XDP program"],
+        "firewall.attach",
+    );
     let shown = run(site.db.command("ip").args(["link"])).expect_success();
     assert!(!shown.contains("xdp"), "{shown}");
     pgfw.configure(&with("auto", "br0"));
     let _daemon = pgfw.enforce();
-    assert!(pgfw.ok(&["status"]).contains("br0       generic"), "{}", pgfw.ok(&["status"]));
+    assert!(
+        pgfw.ok(&["status"]).contains("br0       generic"),
+        "{}",
+        pgfw.ok(&["status"])
+    );
     assert!(is_silent(&site.stranger, address::DB, 5432));
 }
 

@@ -89,7 +89,11 @@ impl std::fmt::Display for Item {
         let version = bpf::LINKER_VERSION;
         match what {
             What::Package(name) => write!(f, "{name} (Debian): {why}"),
-            What::Qemu => write!(f, "{} (Debian, unpacked under target/tools): {why}", qemu::PACKAGE),
+            What::Qemu => write!(
+                f,
+                "{} (Debian, unpacked under target/tools): {why}",
+                qemu::PACKAGE
+            ),
             What::Component(name) => write!(f, "{name} (rustup): {why}"),
             What::Linker(Some(llvm)) if bpf::has_llvm(*llvm) => {
                 write!(f, "bpf-linker {version} (cargo): {why}")

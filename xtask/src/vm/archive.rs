@@ -145,7 +145,15 @@ fn source() -> Result<Source> {
 /// releases of names of their own, so a known name decides.
 fn choose(listed: &str) -> Option<Source> {
     const RELEASES: [&str; 10] = [
-        "bullseye", "bookworm", "trixie", "forky", "sid", "oldoldstable", "oldstable", "stable", "testing",
+        "bullseye",
+        "bookworm",
+        "trixie",
+        "forky",
+        "sid",
+        "oldoldstable",
+        "oldstable",
+        "stable",
+        "testing",
         "unstable",
     ];
     listed.lines().find_map(|line| {

@@ -107,7 +107,10 @@ mod tests {
         assert!(text.find("etc\0") < text.find("etc/plan\0"));
         let header = text.find("etc/plan\0").expect("the file") - 110;
         let field = |number: usize| &text[header + 6 + 8 * number..header + 14 + 8 * number];
-        assert_eq!((field(1), field(6), field(11)), ("000081a4", "00000005", "00000009"));
+        assert_eq!(
+            (field(1), field(6), field(11)),
+            ("000081a4", "00000005", "00000009")
+        );
         // 110 bytes of header and 9 of name are padded to 120.
         assert_eq!(&text[header + 120..header + 125], "hello");
         assert!(text.contains("TRAILER!!!\0"));

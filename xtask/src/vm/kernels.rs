@@ -132,7 +132,9 @@ fn places(root: &Path) -> [Place<'_>; 2] {
 /// what is built in in a third.
 fn holds_kernel(package: &str) -> bool {
     let kinds = ["linux-image-", "linux-binary-", "linux-modules-", "linux-base-"];
-    kinds.iter().any(|kind| package.starts_with(kind)) && package != PACKAGE && package.ends_with("-cloud-amd64")
+    kinds.iter().any(|kind| package.starts_with(kind))
+        && package != PACKAGE
+        && package.ends_with("-cloud-amd64")
 }
 
 #[cfg(test)]

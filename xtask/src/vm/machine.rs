@@ -36,7 +36,16 @@ impl Accelerator {
         // Without a root it panics at once, which ends the machine.
         let mut command = qemu.command();
         command
-            .args(["-accel", "kvm", "-cpu", "host", "-m", "256", "-no-reboot", "-nographic"])
+            .args([
+                "-accel",
+                "kvm",
+                "-cpu",
+                "host",
+                "-m",
+                "256",
+                "-no-reboot",
+                "-nographic",
+            ])
             .args(["-nodefaults", "-monitor", "none", "-serial", "stdio"])
             .arg("-kernel")
             .arg(&kernel.image)
@@ -135,15 +144,15 @@ impl Machine<'_> {
         let mut child = Running(command.spawn().context("QEMU cannot be started")?);
         let (said, lines) = mpsc::channel();
         listen(&mut child.0, said);
-        let last = Instant::now() + LONGEST;
+        let begun = Instant::now();
         let mut done = false;
         loop {
-            if Instant::now() > last {
+            if begun.elapsed() > LONGEST {
                 return Ok(End::TooLong);
             }
             match lines.recv_timeout(SILENCE) {
                 Ok(line) => {
-                    writeln!(transcript, "{line}")?;
+                    writeln!(transcript, "{:7.1} {line}", begun.elapsed().as_secs_f32())?;
                     done |= line == "guest: done";
                     heard(&line);
                 }

@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let lines = chosen(&arguments.kernel)?;
-    setup::ensure(&[Need::Bpf, Need::Machine])?;
+    setup::ensure(&[Need::Bpf, Need::Lab, Need::Machine])?;
     let qemu = Qemu::find().context("QEMU is missing, though it was just unpacked")?;
     let suites = Suites::build()?;
     let cache = cache();

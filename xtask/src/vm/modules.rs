@@ -128,7 +128,10 @@ impl Modules {
             Some("xz") => "xz",
             Some("zst") => "zstd",
             Some("gz") => "gzip",
-            Some(_) | None => bail!("{} is compressed in a way that is not known here.", path.display()),
+            Some(_) | None => bail!(
+                "{} is compressed in a way that is not known here.",
+                path.display()
+            ),
         };
         let output = Command::new(program)
             .arg("-dc")
@@ -172,7 +175,12 @@ mod tests {
         let (order, absent) = modules.order(&["c_d", "e", "ipv6", "gone"]);
         assert_eq!(
             order,
-            ["kernel/net/a.ko.xz", "kernel/b.ko.xz", "kernel/c-d.ko.xz", "kernel/e.ko.xz"]
+            [
+                "kernel/net/a.ko.xz",
+                "kernel/b.ko.xz",
+                "kernel/c-d.ko.xz",
+                "kernel/e.ko.xz"
+            ]
         );
         assert_eq!(absent, ["gone"]);
     }

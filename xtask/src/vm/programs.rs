@@ -10,8 +10,25 @@ use crate::shell;
 
 /// What the lab calls by name; the last line is what the DHCP client's script calls.
 const LAB: [&str; 19] = [
-    "ip", "tc", "ethtool", "setpriv", "sh", "dnsmasq", "dhclient", "ping", "sysctl", "sleep", //
-    "cat", "mv", "rm", "touch", "chmod", "chown", "readlink", "run-parts", "hostname",
+    "ip",
+    "tc",
+    "ethtool",
+    "setpriv",
+    "sh",
+    "dnsmasq",
+    "dhclient",
+    "ping",
+    "sysctl",
+    "sleep", //
+    "cat",
+    "mv",
+    "rm",
+    "touch",
+    "chmod",
+    "chown",
+    "readlink",
+    "run-parts",
+    "hostname",
 ];
 
 /// Called by its whole path.

@@ -48,7 +48,10 @@ impl Guest {
             self.counted = false;
         } else if let Some(end) = line.strip_prefix("guest: ends ") {
             let failed = |(binary, _): &(String, String)| *binary == self.binary;
-            let known = self.tests.iter().any(|(key, o)| failed(key) && *o == Outcome::Failed);
+            let known = self
+                .tests
+                .iter()
+                .any(|(key, o)| failed(key) && *o == Outcome::Failed);
             if !end.ends_with("exit status: 0") && !known || !self.counted {
                 self.broken.push(format!("{end}, without naming a test"));
                 return Some(format!("broken: {end}"));
@@ -65,7 +68,10 @@ impl Guest {
             self.facts.insert(name.to_owned(), value.to_owned());
         } else if line.starts_with("test result: ") {
             self.counted = true;
-        } else if let Some((name, result)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) {
+        } else if let Some((name, result)) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.rsplit_once(" ... "))
+        {
             let key = (self.binary.clone(), name.to_owned());
             match result {
                 "ok" => {
@@ -101,7 +107,10 @@ impl Guest {
 
     pub(super) fn summary(&self) -> String {
         let (passed, failed, lacking) = self.counts();
-        format!("Linux {}: {passed} passed, {failed} failed, {lacking} lacking", self.release)
+        format!(
+            "Linux {}: {passed} passed, {failed} failed, {lacking} lacking",
+            self.release
+        )
     }
 }
 
@@ -134,7 +143,9 @@ impl Matrix {
     /// For the terminal and for the document alike.
     pub(super) fn table(&self) -> String {
         let mut keys: BTreeSet<&(String, String)> = BTreeSet::new();
-        self.guests.iter().for_each(|guest| keys.extend(guest.tests.keys()));
+        self.guests
+            .iter()
+            .for_each(|guest| keys.extend(guest.tests.keys()));
         let mut table = String::from("| test |");
         for guest in &self.guests {
             let _ = write!(table, " {} |", guest.line);
@@ -166,7 +177,9 @@ impl Matrix {
 
     fn facts(&self) -> String {
         let mut keys: BTreeSet<&String> = BTreeSet::new();
-        self.guests.iter().for_each(|guest| keys.extend(guest.facts.keys()));
+        self.guests
+            .iter()
+            .for_each(|guest| keys.extend(guest.facts.keys()));
         let mut table = String::from("| |");
         for guest in &self.guests {
             let _ = write!(table, " {} |", guest.line);
@@ -244,7 +257,10 @@ mod tests {
         assert!(guest.good());
         let matrix = Matrix { guests: vec![guest] };
         let table = matrix.table();
-        assert!(table.contains("| prog `life::f32_jumbo` | lacking: multi-buffer XDP |"), "{table}");
+        assert!(
+            table.contains("| prog `life::f32_jumbo` | lacking: multi-buffer XDP |"),
+            "{table}"
+        );
         assert_eq!(matrix.last_line(), "1 passed, 0 failed");
         assert!(matrix.document("2026-01-01").contains("| TCX | no |"));
     }

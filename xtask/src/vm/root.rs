@@ -18,7 +18,10 @@ const SUITES: [(&str, &[&str]); 4] = [
     ("prog", &[]),
     ("machine", &[]),
     ("net", &["f27", "f55"]),
-    ("sys", &["f31", "f32", "f38_on_a_kernel", "f38_without_a_capability"]),
+    (
+        "sys",
+        &["f31", "f32", "f38_on_a_kernel", "f38_without_a_capability"],
+    ),
 ];
 
 /// Fewer random packets than on the host: a guest is some twenty times slower.
@@ -137,7 +140,10 @@ mod tests {
     fn a_test_binary_is_found_by_its_name() {
         let said = "   Compiling pgfw-tests v0.1.0\n  Executable tests/prog/main.rs (target/debug/deps/prog-a7ec7d)\n  \
                     Executable tests/pki.rs (target/debug/deps/pki-35e383)\n";
-        assert_eq!(executable(said, "prog"), Some("target/debug/deps/prog-a7ec7d".into()));
+        assert_eq!(
+            executable(said, "prog"),
+            Some("target/debug/deps/prog-a7ec7d".into())
+        );
         assert_eq!(executable(said, "pro"), None);
     }
 }
