@@ -7,6 +7,7 @@
 )]
 
 mod clsact;
+mod memory;
 mod uppers;
 mod virtio;
 

@@ -41,7 +41,7 @@ fn the_programs_stay_within_the_verifiers_budget() {
         }
         let Verified { instructions, stack } = verified;
         fact(
-            &format!("{name}: instructions verified"),
+            &format!("instructions verified, {name}"),
             &format!("{instructions}, stack {stack}"),
         );
         assert!(

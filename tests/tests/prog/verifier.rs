@@ -98,7 +98,7 @@ fn load(kind: bpf_prog_type, attach_type: u32, flags: u32, instructions: &[bpf_i
     log
 }
 
-/// `stack depth 144+16+0` and `processed 4711 insns (limit …`.
+/// `stack depth 144+16+0`, from 7.x on followed by ` max 160`, and `processed 4711 insns (limit …`.
 fn read(log: &str) -> Option<Verified> {
     let after = |key: &str| log.lines().find_map(|line| line.strip_prefix(key));
     let depths = after("stack depth ")?

@@ -191,7 +191,6 @@ fn missing(needs: &[Need]) -> Vec<Item> {
                 let tools = [
                     ("xz-utils", "xz", "unpacks kernel modules"),
                     ("kmod", "depmod", "tells what a kernel module needs"),
-                    ("iproute2", "ip", "makes the guests' networks"),
                 ];
                 for (package, program, why) in tools {
                     if shell::find(program).is_none() {
