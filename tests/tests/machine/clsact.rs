@@ -21,8 +21,10 @@ fn qdiscs(pgfw: &Instance<'_>) -> String {
 
 /// Whether this kernel needs the filter; says so where not.
 fn needed(pgfw: &Instance<'_>) -> bool {
-    let needs = pgfw.ok(&["status", "--verbose"]).contains("way out: clsact");
+    let verbose = pgfw.ok(&["status", "--verbose"]);
+    let needs = verbose.contains("way out: clsact");
     if !needs {
+        assert!(verbose.contains("way out: TCX link"), "{verbose}");
         lacking("the need for clsact, since it has TCX");
     }
     needs

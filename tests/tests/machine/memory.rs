@@ -13,9 +13,9 @@ fn f38_a_limit_on_locked_memory_that_cannot_be_raised_is_named() {
     let site = Site::new();
     let pgfw = configured(&site, "eth0");
     let daemon = pgfw.enforce();
-    let counts = pgfw
-        .ok(&["status", "--verbose"])
-        .contains("memory of tables: RLIMIT_MEMLOCK, raised");
+    let verbose = pgfw.ok(&["status", "--verbose"]);
+    let counts = verbose.contains("memory of tables: RLIMIT_MEMLOCK, raised");
+    assert_ne!(counts, verbose.contains("memory of tables: control group"), "{verbose}");
     drop(daemon);
     pgfw.ok(&["off"]);
     if !counts {
