@@ -15,7 +15,11 @@ fn f38_a_limit_on_locked_memory_that_cannot_be_raised_is_named() {
     let daemon = pgfw.enforce();
     let verbose = pgfw.ok(&["status", "--verbose"]);
     let counts = verbose.contains("memory of tables: RLIMIT_MEMLOCK, raised");
-    assert_ne!(counts, verbose.contains("memory of tables: control group"), "{verbose}");
+    assert_ne!(
+        counts,
+        verbose.contains("memory of tables: control group"),
+        "{verbose}"
+    );
     drop(daemon);
     pgfw.ok(&["off"]);
     if !counts {
