@@ -101,14 +101,30 @@ impl Control {
         }
     }
 
-    /// The policy in force at `now`. Nobody needs to be alive for a deadline to pass.
+    /// The policy in force at `now` by a record that stands in the map. Nobody needs to be alive for a deadline to pass.
     #[inline(always)]
-    pub const fn in_force(&self, now: Jiffies) -> Chosen {
-        match &self.pending {
-            Some(pending) if now.0 < pending.deadline.0 => pending.choice,
-            Some(_) | None => self.confirmed,
+    pub const fn in_force(word: u64, now: Jiffies) -> InForce {
+        let pending = word >> 2 & CHOICE_MASK;
+        let choice = if pending != CHOICE_NONE && now.0 < word >> 4 {
+            pending
+        } else {
+            word & CHOICE_MASK
+        };
+        match choice {
+            1 => InForce::FirstSlot,
+            2 => InForce::SecondSlot,
+            _ => InForce::Pass,
         }
     }
+}
+
+/// [`Chosen`] as the programs read it. It carries nothing beside itself: what an enum does not use of its place is never
+/// written, and verifiers before Linux 6.3 refuse a program that copies it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InForce {
+    Pass,
+    FirstSlot,
+    SecondSlot,
 }
 
 #[inline(always)]

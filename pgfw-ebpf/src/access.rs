@@ -53,13 +53,39 @@ pub(crate) trait Whole {
     fn length(&self) -> usize;
 }
 
-pub(crate) struct XdpWhole<'a>(&'a XdpContext);
+/// In how many buffers an XDP program gets a packet.
+pub(crate) trait Buffers {
+    fn length(ctx: *mut xdp_md) -> usize;
+}
 
-impl Whole for XdpWhole<'_> {
+/// All of it lies between `data` and `data_end`.
+pub(crate) struct One;
+
+impl Buffers for One {
+    #[inline(always)]
+    fn length(ctx: *mut xdp_md) -> usize {
+        // SAFETY: a valid context.
+        unsafe { ((*ctx).data_end - (*ctx).data) as usize }
+    }
+}
+
+/// Linux 5.18 and later, for programs that are declared `frags`: the first of them lies there.
+pub(crate) struct Several;
+
+impl Buffers for Several {
+    #[inline(always)]
+    fn length(ctx: *mut xdp_md) -> usize {
+        // SAFETY: a valid context; a kernel that loads multi-buffer programs has the helper.
+        unsafe { bpf_xdp_get_buff_len(ctx) as usize }
+    }
+}
+
+pub(crate) struct XdpWhole<'a, B>(&'a XdpContext, PhantomData<B>);
+
+impl<B: Buffers> Whole for XdpWhole<'_, B> {
     #[inline(always)]
     fn length(&self) -> usize {
-        // SAFETY: a valid context; the programs are multi-buffer programs, so the kernel has the helper.
-        unsafe { bpf_xdp_get_buff_len(self.0.ctx) as usize }
+        B::length(self.0.ctx)
     }
 }
 
@@ -72,13 +98,13 @@ impl Whole for SkbWhole<'_> {
     }
 }
 
-impl<'a> Frame<XdpWhole<'a>> {
+impl<'a, B: Buffers> Frame<XdpWhole<'a, B>> {
     #[inline(always)]
     pub(crate) fn xdp(ctx: &'a XdpContext) -> Self {
         Frame {
             data: ctx.data(),
             end: ctx.data_end(),
-            whole: XdpWhole(ctx),
+            whole: XdpWhole(ctx, PhantomData),
         }
     }
 }
@@ -377,15 +403,10 @@ fn fill(tuple: &mut MaybeUninit<bpf_sock_tuple>, ip: &Ip, ports: Ports) -> u32 {
 
 /// The frame's length, and how many of its first bytes went to `head`.
 #[inline(always)]
-pub(crate) fn copy_head(ctx: *mut xdp_md, head: *mut [u8; EVENT_HEAD]) -> (u32, u16) {
-    // SAFETY: a valid context; the programs are multi-buffer programs, so the kernel has the helper.
-    let (data, end, length) = unsafe {
-        (
-            (*ctx).data as usize,
-            (*ctx).data_end as usize,
-            bpf_xdp_get_buff_len(ctx) as u32,
-        )
-    };
+pub(crate) fn copy_head<B: Buffers>(ctx: *mut xdp_md, head: *mut [u8; EVENT_HEAD]) -> (u32, u16) {
+    // SAFETY: a valid context.
+    let (data, end) = unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) };
+    let length = B::length(ctx) as u32;
     let to = head.cast::<u8>();
     let mut copied = 0;
     // Eight bytes at a time, then what is left one by one: the verifier follows each round.

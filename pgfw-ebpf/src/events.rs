@@ -3,12 +3,12 @@
 use aya_ebpf::bindings::xdp_md;
 use pgfw_common::record::Event;
 
-use crate::access::{copy_head, now};
+use crate::access::{Buffers, copy_head, now};
 use crate::{maps, tables};
 
 /// A function of its own: its stack is not added to that of the decision.
 #[inline(never)]
-pub(crate) fn offer(ctx: *mut xdp_md, ifindex: u32, reason: u8) {
+pub(crate) fn offer<B: Buffers>(ctx: *mut xdp_md, ifindex: u32, reason: u8) {
     let now = now();
     let Some(budget) = maps::EVENT_BUDGET.get_ptr_mut(0) else {
         return;
@@ -30,7 +30,7 @@ pub(crate) fn offer(ctx: *mut xdp_md, ifindex: u32, reason: u8) {
         (*event).reason = reason;
         (*event).audit = tables::audit() as u8;
         (*event).pad = 0;
-        let (length, captured) = copy_head(ctx, &raw mut (*event).head);
+        let (length, captured) = copy_head::<B>(ctx, &raw mut (*event).head);
         (*event).length = length;
         (*event).captured = captured;
     }

@@ -9,10 +9,11 @@ use pgfw_common::reason::{Action, REASONS, Reason, action_of};
 use pgfw_common::record::{INTERFACE_TABLE, Scratch};
 use pgfw_common::tables::Tables;
 
+use crate::access::Buffers;
 use crate::{events, maps, tables};
 
 #[inline(always)]
-pub(crate) fn finish<T: Tables>(
+pub(crate) fn finish<B: Buffers, T: Tables>(
     ctx: &XdpContext,
     tables: &T,
     arrival: Arrival,
@@ -47,7 +48,7 @@ pub(crate) fn finish<T: Tables>(
         Action::Pass => XDP_PASS,
         Action::Drop => {
             diagnose(ctx, ifindex, reason);
-            events::offer(ctx.ctx, ifindex, reason);
+            events::offer::<B>(ctx.ctx, ifindex, reason);
             if tables::audit() { XDP_PASS } else { XDP_DROP }
         }
     }

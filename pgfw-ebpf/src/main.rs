@@ -20,9 +20,9 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use pgfw_common::decide::{Arrival, decide};
 use pgfw_common::outgoing::{Origin, outgoing};
 use pgfw_common::reason::Reason;
-use pgfw_common::record::{Chosen, probe_word};
+use pgfw_common::record::{Control, InForce, probe_word};
 
-use crate::access::{Frame, NoSockets, XdpSockets, is_local, now};
+use crate::access::{Buffers, Frame, NoSockets, One, Several, XdpSockets, XdpWhole, is_local, now};
 use crate::tables::Kernel;
 
 /// TCX_NEXT, and TC_ACT_UNSPEC under clsact: whatever follows decides.
@@ -31,22 +31,34 @@ const TC_NEXT: i32 = -1;
 /// What is attached to every interface.
 #[xdp(frags)]
 fn pgfw_entry(ctx: XdpContext) -> u32 {
-    match maps::control().in_force(now()) {
-        Chosen::Pass => {
-            finish::count(access::ifindex(&ctx), Reason::Unenforced);
+    enter(&ctx)
+}
+
+/// The same for kernels without multi-buffer programs. A program array holds programs of one kind only, so a kernel gets
+/// one of the two sets; `pgfw/src/datapath/kernel.rs` says which.
+#[xdp]
+fn pgfw_one_entry(ctx: XdpContext) -> u32 {
+    enter(&ctx)
+}
+
+#[inline(always)]
+fn enter(ctx: &XdpContext) -> u32 {
+    match Control::in_force(maps::control(), now()) {
+        InForce::Pass => {
+            finish::count(access::ifindex(ctx), Reason::Unenforced);
             XDP_PASS
         }
-        slot => {
+        slot @ (InForce::FirstSlot | InForce::SecondSlot) => {
             // Constant indices: the verifier turns such a tail call into a direct jump.
-            if let Chosen::Slot(0) = slot {
+            if slot == InForce::FirstSlot {
                 // SAFETY: the array holds XDP programs of this ABI only; nothing here needs dropping.
-                unsafe { maps::SLOTS.tail_call(&ctx, 0) };
+                unsafe { maps::SLOTS.tail_call(ctx, 0) };
             } else {
                 // SAFETY: as above.
-                unsafe { maps::SLOTS.tail_call(&ctx, 1) };
+                unsafe { maps::SLOTS.tail_call(ctx, 1) };
             }
             // Still here: the slot is empty. Nobody said that this packet may pass.
-            finish::count(access::ifindex(&ctx), Reason::EmptySlot);
+            finish::count(access::ifindex(ctx), Reason::EmptySlot);
             XDP_DROP
         }
     }
@@ -55,23 +67,43 @@ fn pgfw_entry(ctx: XdpContext) -> u32 {
 /// One policy: judges, counts, acts.
 #[xdp(frags)]
 fn pgfw_policy(ctx: XdpContext) -> u32 {
-    let arrival = arrival(&ctx);
-    let tables = Kernel::<XdpSockets, true>::new(XdpSockets::new(&ctx));
+    judge::<Several>(&ctx)
+}
+
+#[xdp]
+fn pgfw_one_policy(ctx: XdpContext) -> u32 {
+    judge::<One>(&ctx)
+}
+
+#[inline(always)]
+fn judge<B: Buffers>(ctx: &XdpContext) -> u32 {
+    let arrival = arrival(ctx);
+    let tables = Kernel::<XdpSockets, true>::new(XdpSockets::new(ctx));
     let Some(scratch) = maps::scratch(maps::POLICY) else {
         return XDP_ABORTED;
     };
-    let verdict = decide(&Frame::xdp(&ctx), &tables, arrival, scratch);
-    finish::finish(&ctx, &tables, arrival, &verdict, scratch)
+    let verdict = decide(&Frame::<XdpWhole<B>>::xdp(ctx), &tables, arrival, scratch);
+    finish::finish::<B, _>(ctx, &tables, arrival, &verdict, scratch)
 }
 
 /// The same decision over the same tables: counts nothing, changes nothing, returns the reason and the service.
 #[xdp(frags)]
 fn pgfw_probe(ctx: XdpContext) -> u32 {
-    let tables = Kernel::<XdpSockets, false>::new(XdpSockets::new(&ctx));
+    ask::<Several>(&ctx)
+}
+
+#[xdp]
+fn pgfw_one_probe(ctx: XdpContext) -> u32 {
+    ask::<One>(&ctx)
+}
+
+#[inline(always)]
+fn ask<B: Buffers>(ctx: &XdpContext) -> u32 {
+    let tables = Kernel::<XdpSockets, false>::new(XdpSockets::new(ctx));
     let Some(scratch) = maps::scratch(maps::PROBE) else {
         return 0;
     };
-    let verdict = decide(&Frame::xdp(&ctx), &tables, arrival(&ctx), scratch);
+    let verdict = decide(&Frame::<XdpWhole<B>>::xdp(ctx), &tables, arrival(ctx), scratch);
     let service = match verdict.service {
         Some(row) => row.service,
         None => 0,
@@ -79,8 +111,8 @@ fn pgfw_probe(ctx: XdpContext) -> u32 {
     probe_word(verdict.reason.number(), service)
 }
 
-/// Writes `jiffies64` over the first eight bytes of the packet.
-#[xdp(frags)]
+/// Writes `jiffies64` over the first eight bytes of the packet. Never attached, in no slot: one for all kernels.
+#[xdp]
 fn pgfw_clock(ctx: XdpContext) -> u32 {
     if access::write_jiffies(&ctx) {
         XDP_PASS
@@ -92,12 +124,12 @@ fn pgfw_clock(ctx: XdpContext) -> u32 {
 /// What is attached to the way out of every interface.
 #[classifier]
 fn pgfw_egress(ctx: TcContext) -> i32 {
-    match maps::control().in_force(now()) {
-        Chosen::Pass => {}
+    match Control::in_force(maps::control(), now()) {
+        InForce::Pass => {}
         // SAFETY: the array holds classifiers of this ABI only; nothing here needs dropping.
-        Chosen::Slot(0) => unsafe { maps::EGRESS_SLOTS.tail_call(&ctx, 0) },
+        InForce::FirstSlot => unsafe { maps::EGRESS_SLOTS.tail_call(&ctx, 0) },
         // SAFETY: as above.
-        Chosen::Slot(_) => unsafe { maps::EGRESS_SLOTS.tail_call(&ctx, 1) },
+        InForce::SecondSlot => unsafe { maps::EGRESS_SLOTS.tail_call(&ctx, 1) },
     }
     TC_NEXT
 }

@@ -83,12 +83,12 @@ pub(crate) fn scratch(kind: u32) -> Option<&'static mut record::Scratch> {
 
 /// The control record as it stands.
 #[inline(always)]
-pub(crate) fn control() -> record::Control {
+pub(crate) fn control() -> u64 {
     match CONTROL.get_ptr(0) {
         // One aligned load of 64 bits, never torn; volatile, since user space may write at any time.
         // SAFETY: the lookup found the element, which is a u64 and lives as long as the map.
-        Some(word) => record::Control::from_word(unsafe { word.read_volatile() }),
+        Some(word) => unsafe { word.read_volatile() },
         // An array of one has element 0.
-        None => record::Control::from_word(0),
+        None => 0,
     }
 }

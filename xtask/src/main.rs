@@ -6,6 +6,7 @@ mod fuzz;
 mod setup;
 mod shell;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ struct Arguments {
 enum Command {
     Setup(setup::Arguments),
     Test(test::Arguments),
+    Vm(vm::Arguments),
     /// Check the code without running it: formatting, clippy on every crate, documentation, systemd units.
     ///
     /// And what no other tool knows: every case of tests/CASES.md has a test or stands in
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Vm(arguments) => vm::run(&arguments),
         Command::Check => check::run(),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use crate::coverage::{ABSENT, Admission, FOREVER, Jiffies};
 use crate::reason::{Action, REASONS, Reason};
 use crate::record::{
-    Chosen, Control, Coverage, ECHO_PER_SECOND, EVENTS_PER_SECOND, EchoBudget, EventBudget, Pending,
+    Chosen, Control, Coverage, ECHO_PER_SECOND, EVENTS_PER_SECOND, EchoBudget, EventBudget, InForce, Pending,
 };
 
 #[test]
@@ -25,10 +25,18 @@ fn the_control_record_survives_its_word() {
                     }),
                 };
                 assert_eq!(Control::from_word(control.word()), control);
-                assert_eq!(control.in_force(Jiffies(deadline - 1)), choice);
-                assert_eq!(control.in_force(Jiffies(deadline)), confirmed);
+                let at = |now| Control::in_force(control.word(), Jiffies(now));
+                assert_eq!((at(deadline - 1), at(deadline)), (read(choice), read(confirmed)));
             }
         }
+    }
+}
+
+fn read(chosen: Chosen) -> InForce {
+    match chosen {
+        Chosen::Pass => InForce::Pass,
+        Chosen::Slot(0) => InForce::FirstSlot,
+        Chosen::Slot(_) => InForce::SecondSlot,
     }
 }
 

@@ -226,6 +226,9 @@ pub struct Status {
     pub attention: Vec<String>,
     pub networks_open: usize,
     pub compiler: String,
+    /// What is done as this kernel can: what it is about → the choice. Empty while nothing is loaded.
+    #[serde(default)]
+    pub kernel: BTreeMap<String, String>,
 }
 
 /// Protected or not.

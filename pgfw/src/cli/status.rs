@@ -10,7 +10,7 @@ use crate::failure::{Code, Failure};
 
 #[derive(Debug, Args)]
 pub(super) struct Status {
-    /// Counters of every reason, and how the programs were built.
+    /// Counters of every reason, how the programs were built, and what is done as this kernel can.
     #[arg(long, short)]
     verbose: bool,
 }
@@ -70,6 +70,9 @@ impl Status {
         }
         if self.verbose {
             println!("  programs  built by {}", status.compiler);
+            for (about, choice) in &status.kernel {
+                println!("  kernel    {about}: {choice}");
+            }
         }
     }
 }

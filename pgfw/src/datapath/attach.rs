@@ -1,16 +1,19 @@
 //! Attaching the entry programs to interfaces, and finding out what stands.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use aya::programs::links::FdLink;
-use aya::programs::tc::TcAttachOptions;
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, loaded_programs};
+use aya::programs::{ProgramError, Xdp, loaded_programs};
+use aya_obj::generated::bpf_attach_type::BPF_XDP;
+use aya_obj::generated::{XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE};
 
 use super::counters;
 use super::device::{self, ARPHRD_ETHER, ARPHRD_LOOPBACK, Device, Mode};
+use super::egress;
 use super::error::{DatapathError, ForeignProgram};
+use super::kernel::Kernel;
 use super::load::Fixed;
 use super::pins::{Direction, Pins, remove_pin};
 use super::sys::{self, LinkInfo};
@@ -26,12 +29,17 @@ pub struct Attached {
     pub mode: Option<Mode>,
     /// The id of the program on the way in.
     pub program: u32,
-    /// Both links hold: packets are judged, and what leaves is noted.
+    /// Both ways hold: packets are judged, and what leaves is noted.
     pub alive: bool,
 }
 
+/// A packet that fits leaves room in its page for what XDP and the stack put before and behind it; drivers differ by a
+/// few bytes (veth 3520, ena 3498).
+const ONE_PAGE: u32 = 3_498;
+
 /// Attaches both entry programs, or adopts the links that are there.
 pub(super) fn attach(
+    kernel: Kernel,
     pins: &Pins,
     fixed: &mut Fixed,
     ifindex: u32,
@@ -45,15 +53,14 @@ pub(super) fn attach(
         Some(link) if link.program == ours => {}
         // An entry of another ABI: replaced through its link, without a moment between.
         Some(_) => replace_xdp(&mut fixed.entry, &path)?,
-        None => attach_xdp(&mut fixed.entry, &device, ifindex, wanted, &path)?,
+        None => attach_xdp(kernel, &fixed.entry, &device, ifindex, wanted, &path)?,
     }
-    let path = pins.link(ifindex, Direction::Egress);
     let ours = id(fixed.egress.fd())?;
-    let egress = match live_link(&path, ifindex)? {
-        Some(link) if link.program == ours => Ok(()),
-        Some(_) | None => attach_egress(&mut fixed.egress, &device, &path),
+    let way_out = match egress::standing(pins, ifindex)? {
+        Some(program) if program == ours => Ok(()),
+        Some(_) | None => egress::attach(kernel, pins, &fixed.egress, &device, ifindex),
     };
-    if let Err(error) = egress {
+    if let Err(error) = way_out {
         // Half an attachment would drop the answers to everything this host asks over UDP.
         remove_pin(&pins.link(ifindex, Direction::Xdp))?;
         return Err(error);
@@ -86,10 +93,11 @@ fn ethernet(ifindex: u32) -> Result<Device, DatapathError> {
     }
 }
 
-/// Takes both links off.
+/// Takes everything off.
 pub(super) fn detach(pins: &Pins, ifindex: u32) -> Result<(), DatapathError> {
     remove_pin(&pins.link(ifindex, Direction::Xdp))?;
-    remove_pin(&pins.link(ifindex, Direction::Egress))
+    remove_pin(&pins.link(ifindex, Direction::Egress))?;
+    remove_pin(&pins.link(ifindex, Direction::Qdisc))
 }
 
 /// Every interface with a link of ours.
@@ -103,7 +111,7 @@ pub(super) fn attached(pins: &Pins) -> Result<Vec<Attached>, DatapathError> {
 
 fn describe(pins: &Pins, ifindex: u32) -> Result<Attached, DatapathError> {
     let xdp = live_link(&pins.link(ifindex, Direction::Xdp), ifindex)?;
-    let egress = live_link(&pins.link(ifindex, Direction::Egress), ifindex)?;
+    let egress = egress::standing(pins, ifindex)?;
     let device = query(ifindex)?;
     let program = xdp.map_or(0, |link| link.program);
     // The device must say the same as the link, which also finds out a link that has moved to another namespace.
@@ -121,7 +129,8 @@ fn describe(pins: &Pins, ifindex: u32) -> Result<Attached, DatapathError> {
 }
 
 fn attach_xdp(
-    entry: &mut Xdp,
+    kernel: Kernel,
+    entry: &Xdp,
     device: &Device,
     ifindex: u32,
     wanted: Attach,
@@ -130,17 +139,17 @@ fn attach_xdp(
     if let Some(attachment) = device.xdp {
         return Err(foreign(device, attachment.program));
     }
-    let attempts: &[XdpMode] = match wanted {
-        Attach::Generic => &[XdpMode::Skb],
-        Attach::Native => &[XdpMode::Driver],
+    let attempts: &[u32] = match wanted {
+        Attach::Generic => &[XDP_FLAGS_SKB_MODE],
+        Attach::Native => &[XDP_FLAGS_DRV_MODE],
         // Native on veth turns off what makes large TCP packets cheap there: slower than generic.
-        Attach::Auto if device.kind.as_deref() == Some("veth") => &[XdpMode::Skb],
-        Attach::Auto => &[XdpMode::Driver, XdpMode::Skb],
+        Attach::Auto if device.kind.as_deref() == Some("veth") => &[XDP_FLAGS_SKB_MODE],
+        Attach::Auto => &[XDP_FLAGS_DRV_MODE, XDP_FLAGS_SKB_MODE],
     };
     let mut last = None;
     for mode in attempts {
         match link_xdp(entry, device, ifindex, *mode) {
-            Ok(link) => return pin(link, path),
+            Ok(link) => return pin(link.as_fd(), path),
             Err(DatapathError::Attach { source, .. }) => last = Some(source),
             Err(error) => return Err(error),
         }
@@ -152,6 +161,9 @@ fn attach_xdp(
     }
     let (interface, mtu) = (device.name.clone(), device.mtu);
     Err(match wanted {
+        Attach::Native if !kernel.multi_buffer && mtu > ONE_PAGE => {
+            DatapathError::LargeMtu { interface, mtu }
+        }
         Attach::Native => DatapathError::Native {
             interface,
             mtu,
@@ -165,21 +177,14 @@ fn attach_xdp(
     })
 }
 
-fn link_xdp(entry: &mut Xdp, device: &Device, ifindex: u32, mode: XdpMode) -> Result<FdLink, DatapathError> {
-    let id = entry
-        .attach_to_if_index(ifindex, mode)
-        .map_err(|error| DatapathError::Attach {
-            interface: device.name.clone(),
-            mtu: device.mtu,
-            source: io_error(error),
-        })?;
-    let link = entry
-        .take_link(id)
-        .map_err(DatapathError::aya(format!("take the link to {}", device.name)))?;
-    // On EINVAL aya falls back to netlink, whose attachment lives as long as nobody replaces it and cannot be pinned.
-    // The failed conversion drops it, and dropping detaches.
-    FdLink::try_from(link).map_err(|_| DatapathError::Fallback {
+/// By bpf(2) itself: on EINVAL aya's own attaching falls back to netlink, whose attachment cannot be pinned, stays when it
+/// is dropped, and is anybody's to replace.
+fn link_xdp(entry: &Xdp, device: &Device, ifindex: u32, mode: u32) -> Result<OwnedFd, DatapathError> {
+    let program = entry.fd().map_err(DatapathError::aya("use the entry program"))?;
+    sys::create_link(program.as_fd(), ifindex, BPF_XDP, mode).map_err(|source| DatapathError::Attach {
         interface: device.name.clone(),
+        mtu: device.mtu,
+        source,
     })
 }
 
@@ -197,33 +202,14 @@ fn replace_xdp(entry: &mut Xdp, path: &Path) -> Result<(), DatapathError> {
         .map(drop)
 }
 
-fn attach_egress(egress: &mut SchedClassifier, device: &Device, path: &Path) -> Result<(), DatapathError> {
-    let action = || format!("attach to the way out of {}", device.name);
-    remove_pin(path)?;
-    let id = egress
-        .attach_with_options(
-            &device.name,
-            TcAttachType::Egress,
-            TcAttachOptions::TcxOrder(LinkOrder::default()),
-        )
-        .map_err(DatapathError::aya(action()))?;
-    let link = egress.take_link(id).map_err(DatapathError::aya(action()))?;
-    pin(
-        FdLink::try_from(link).map_err(DatapathError::aya(action()))?,
-        path,
-    )
-}
-
 /// Pins a new link. What is pinned there already is the link of a device that went and left its index to this one.
-fn pin(link: FdLink, path: &Path) -> Result<(), DatapathError> {
+pub(super) fn pin(link: BorrowedFd<'_>, path: &Path) -> Result<(), DatapathError> {
     remove_pin(path)?;
-    link.pin(path)
-        .map(drop)
-        .map_err(DatapathError::aya(format!("pin the link at {}", path.display())))
+    sys::pin(link, path).map_err(DatapathError::call(format!("pin the link at {}", path.display())))
 }
 
 /// The link pinned there, if it still holds `ifindex`.
-fn live_link(path: &Path, ifindex: u32) -> Result<Option<LinkInfo>, DatapathError> {
+pub(super) fn live_link(path: &Path, ifindex: u32) -> Result<Option<LinkInfo>, DatapathError> {
     let link = match sys::open(path) {
         Ok(link) => link,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -262,12 +248,4 @@ fn query(ifindex: u32) -> Result<Option<Device>, DatapathError> {
 fn id(fd: Result<&aya::programs::ProgramFd, ProgramError>) -> Result<u32, DatapathError> {
     let fd = fd.map_err(DatapathError::aya("use the entry program"))?;
     sys::program_id(fd.as_fd()).map_err(DatapathError::call("ask about the entry program"))
-}
-
-fn io_error(error: ProgramError) -> io::Error {
-    if let ProgramError::SyscallError(error) = error {
-        error.io_error
-    } else {
-        io::Error::other(error)
-    }
 }

@@ -60,7 +60,7 @@ const XDP_ATTACHED_SKB: u8 = 2;
 const XDP_ATTACHED_HW: u8 = 3;
 const XDP_ATTACHED_MULTI: u8 = 4;
 
-const HEADER: usize = size_of::<libc::nlmsghdr>();
+pub(super) const HEADER: usize = size_of::<libc::nlmsghdr>();
 const IFINFO: usize = 16;
 
 /// Asks about one interface of the caller's namespace; `None` when there is none with this index.
@@ -89,7 +89,7 @@ pub(super) fn query(ifindex: u32) -> io::Result<Option<Device>> {
     parse(&answer)
 }
 
-fn open() -> io::Result<OwnedFd> {
+pub(super) fn open() -> io::Result<OwnedFd> {
     // SAFETY: no pointers.
     let fd = unsafe {
         libc::socket(
@@ -162,7 +162,7 @@ fn attachment(nest: &[u8]) -> Option<Attachment> {
 }
 
 /// Netlink attributes: length, type, value, padded to four bytes.
-fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(u16_at(rest, 0)?);
         let kind = u16_at(rest, 2)? & 0x3fff;
@@ -177,10 +177,10 @@ fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(&value[..end]).into_owned()
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }

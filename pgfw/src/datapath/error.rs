@@ -26,6 +26,15 @@ pub enum DatapathError {
     OthersPins { path: PathBuf, ledger: PathBuf },
     #[error("another pgfw daemon tends the pins under {}", .path.display())]
     Held { path: PathBuf },
+    #[error(
+        "on this kernel the memory of tables counts as locked memory, of which this process may have {limit} bytes"
+    )]
+    LockedMemory { limit: u64 },
+    #[error(
+        "{interface} has an MTU of {mtu}, too large for a native XDP program on this kernel, which lacks multi-buffer \
+         programs (Linux 5.18)"
+    )]
+    LargeMtu { interface: String, mtu: u32 },
     #[error("the pins under {} are damaged: {what}", .path.display())]
     Damaged { path: PathBuf, what: String },
     #[error("the kernel refused the program {program}: {summary}")]
@@ -70,10 +79,6 @@ pub enum DatapathError {
         mtu: u32,
         source: io::Error,
     },
-    #[error(
-        "{interface} took the program over netlink only, without a link that can be pinned; that was undone"
-    )]
-    Fallback { interface: String },
     #[error("the frame has {length} bytes; the kernel can be asked about frames of at least 14")]
     FrameTooShort { length: usize },
     #[error("cannot {action}")]
@@ -141,6 +146,8 @@ impl Explain for DatapathError {
             | DatapathError::Kernel { .. }
             | DatapathError::OthersPins { .. }
             | DatapathError::Held { .. }
+            | DatapathError::LockedMemory { .. }
+            | DatapathError::LargeMtu { .. }
             | DatapathError::Damaged { .. }
             | DatapathError::Verifier { .. }
             | DatapathError::SlotsFull { .. }
@@ -149,7 +156,6 @@ impl Explain for DatapathError {
             | DatapathError::Foreign { .. }
             | DatapathError::Native { .. }
             | DatapathError::Attach { .. }
-            | DatapathError::Fallback { .. }
             | DatapathError::Call { .. }
             | DatapathError::Aya { .. } => Code::Refused,
         }
@@ -172,6 +178,12 @@ impl Explain for DatapathError {
             }
             DatapathError::Held { .. } => {
                 "A separate instance needs its own --config, --state-dir, --socket and --bpffs.".into()
+            }
+            DatapathError::LockedMemory { limit: _ } => {
+                "Start it with `ulimit -l unlimited`, or LimitMEMLOCK=infinity in the unit.".into()
+            }
+            DatapathError::LargeMtu { interface, mtu: _ } => {
+                format!("Set firewall.attach to \"auto\" or \"generic\", or lower the MTU of {interface} below 3500.")
             }
             DatapathError::Damaged { .. } => {
                 "Run `pgfw off`, which removes them, then start the daemon again; nothing is filtered in between.".into()
@@ -198,9 +210,6 @@ impl Explain for DatapathError {
                 "Set firewall.attach to \"auto\" or \"generic\", or lower the MTU or the number of channels.".into()
             }
             DatapathError::Attach { interface, .. } => format!("Leave {interface} out of firewall.interfaces."),
-            DatapathError::Fallback { .. } => {
-                "Set firewall.attach to \"generic\", or lower the MTU or the number of channels.".into()
-            }
             DatapathError::FrameTooShort { .. } => "Give the whole frame, from its Ethernet header on.".into(),
             DatapathError::Call { .. } | DatapathError::Aya { .. } => {
                 "Check that this runs as root; run `pgfw status --verbose` to see what stands.".into()

@@ -8,6 +8,7 @@ use aya_obj::programs::XdpAttachType;
 use pgfw_common::record;
 
 use super::error::DatapathError;
+use super::kernel::Kernel;
 use super::maps::{self, Raw};
 use super::object;
 use super::pins::Pins;
@@ -16,7 +17,7 @@ use super::ticks::Ticks;
 use crate::config::Echo;
 use crate::policy::coverage::{Compiled, Settings};
 
-// Pins; the programs' names in the object begin with `pgfw_`.
+// Pins. The programs' names in the object are `kernel.rs`'s to say.
 pub(super) const ENTRY: &str = "entry";
 pub(super) const EGRESS: &str = "egress";
 pub(super) const CLOCK: &str = "clock";
@@ -37,7 +38,7 @@ pub(super) struct Fixed {
 
 impl Fixed {
     /// Adopts the pinned programs, or loads and pins them. The entry's pin comes last and says that all others are there.
-    pub(super) fn open(pins: &Pins) -> Result<Fixed, DatapathError> {
+    pub(super) fn open(kernel: Kernel, pins: &Pins) -> Result<Fixed, DatapathError> {
         let complete = pins.object(ENTRY).exists();
         maps::check_shared(pins, complete)?;
         if complete {
@@ -50,7 +51,7 @@ impl Fixed {
             let path = pins.object(name);
             // A start that was cut short may have left it.
             super::pins::remove_pin(&path)?;
-            load_and_pin(&mut ebpf, name, kind, &path)?;
+            load_and_pin(&mut ebpf, kernel, name, kind, &path)?;
         }
         Fixed::adopt(pins)
     }
@@ -72,6 +73,7 @@ fn xdp(pins: &Pins, name: &str) -> Result<Xdp, DatapathError> {
 
 /// A generation's programs and tables, complete but in no slot. On failure nothing of it stays.
 pub(super) fn generation(
+    kernel: Kernel,
     pins: &Pins,
     generation: u64,
     policy: &Compiled,
@@ -83,7 +85,7 @@ pub(super) fn generation(
         "make the folder {}",
         folder.display()
     )))?;
-    let made = fill(pins, generation, policy, ticks);
+    let made = fill(kernel, pins, generation, policy, ticks);
     if made.is_err() {
         // The failure is what is reported; a folder without a program in a slot is collected later.
         let _ = super::pins::remove_tree(&folder, &mut 0);
@@ -91,7 +93,13 @@ pub(super) fn generation(
     made
 }
 
-fn fill(pins: &Pins, generation: u64, policy: &Compiled, ticks: &Ticks) -> Result<(), DatapathError> {
+fn fill(
+    kernel: Kernel,
+    pins: &Pins,
+    generation: u64,
+    policy: &Compiled,
+    ticks: &Ticks,
+) -> Result<(), DatapathError> {
     let folder = pins.generation(generation);
     let settings = Raw(settings(&policy.settings, ticks)?);
     let (v4, v6) = tables::sizes(&policy.coverage);
@@ -109,9 +117,9 @@ fn fill(pins: &Pins, generation: u64, policy: &Compiled, ticks: &Ticks) -> Resul
         .map_max_entries(maps::COVERAGE4, v4.saturating_add(HEADROOM))
         .map_max_entries(maps::COVERAGE6, v6.saturating_add(HEADROOM));
     let mut ebpf = load_object(&mut loader)?;
-    tables::fill(pins, generation, policy, ticks)?;
+    tables::fill(kernel, pins, generation, policy, ticks)?;
     for (name, kind) in [(NOTE, Kind::Classifier), (PROBE, Kind::Xdp), (POLICY, Kind::Xdp)] {
-        load_and_pin(&mut ebpf, name, kind, &folder.join(name))?;
+        load_and_pin(&mut ebpf, kernel, name, kind, &folder.join(name))?;
     }
     Ok(())
 }
@@ -124,7 +132,7 @@ fn share<'a>(loader: &mut EbpfLoader<'a>, pins: &Pins) {
 
 fn load_object(loader: &mut EbpfLoader<'_>) -> Result<Ebpf, DatapathError> {
     loader
-        .load(object::object::<()>())
+        .load(object::object())
         .map_err(DatapathError::aya("create the maps of the embedded object"))
 }
 
@@ -136,11 +144,12 @@ enum Kind {
 
 fn load_and_pin(
     ebpf: &mut Ebpf,
+    kernel: Kernel,
     name: &'static str,
     kind: Kind,
     path: &std::path::Path,
 ) -> Result<(), DatapathError> {
-    let in_object = format!("pgfw_{name}");
+    let in_object = kernel.program(name);
     let program = ebpf.program_mut(&in_object).ok_or_else(|| DatapathError::Call {
         action: format!("find {in_object} in the embedded object"),
         source: std::io::ErrorKind::NotFound.into(),

@@ -102,12 +102,12 @@ pub(super) fn slots(path: &Path) -> Result<ProgramArray<MapData>, DatapathError>
 
 /// What a map must be: type, key size, value size, flags; and entries, where they do not depend on the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shape {
-    kind: u32,
-    key: u32,
-    value: u32,
-    entries: u32,
-    flags: u32,
+pub(super) struct Shape {
+    pub(super) kind: u32,
+    pub(super) key: u32,
+    pub(super) value: u32,
+    pub(super) entries: u32,
+    pub(super) flags: u32,
 }
 
 /// Whether every shared map that is pinned is of the shape that the embedded object wants. aya would take any map of
@@ -152,8 +152,8 @@ pub(super) fn check_shared(pins: &Pins, complete: bool) -> Result<(), DatapathEr
 }
 
 fn shapes() -> Result<StdHashMap<String, Shape>, DatapathError> {
-    let object = aya_obj::Object::parse(object::object::<()>())
-        .map_err(DatapathError::aya("read the embedded object"))?;
+    let object =
+        aya_obj::Object::parse(object::object()).map_err(DatapathError::aya("read the embedded object"))?;
     Ok(object
         .maps
         .into_iter()

@@ -4,12 +4,15 @@
 //! changes something holds the instance's change lock.
 
 mod attach;
+mod clsact;
 mod counters;
 mod device;
 #[cfg(feature = "log")]
 mod diagnostics;
+mod egress;
 mod error;
 mod events;
+mod kernel;
 mod load;
 mod maps;
 mod object;
@@ -35,7 +38,8 @@ pub use counters::{Counters, ServiceCount};
 pub use device::Mode;
 pub use error::{DatapathError, ForeignProgram};
 pub use events::{Dropped, EventReader, LostEvents};
-pub use object::COMPILER;
+pub use kernel::Kernel;
+pub use object::{COMPILER, object};
 pub use owner::{Held, Owner};
 pub use pins::Removed;
 pub use probe::{Answer, Probe};
@@ -51,6 +55,7 @@ use crate::policy::coverage::{Compiled, Coverage, CoverageKey, ServiceId, Servic
 /// One instance's programs and tables in the kernel.
 #[derive(Debug)]
 pub struct Datapath {
+    kernel: Kernel,
     pins: Pins,
     fixed: Fixed,
     control: ControlWord,
@@ -63,11 +68,22 @@ impl Datapath {
     /// What is missing, by name, before anything is made: kernel, capability, bpf file system. Damaged pins.
     pub fn open(pins: &Path) -> Result<Datapath, DatapathError> {
         preflight::check()?;
+        let kernel = Kernel::probe()?;
         let pins = Pins::new(pins);
         pins.create()?;
-        let fixed = Fixed::open(&pins)?;
+        let fixed = Fixed::open(kernel, &pins)?;
         let control = ControlWord::open(&pins)?;
-        Ok(Datapath { pins, fixed, control })
+        Ok(Datapath {
+            kernel,
+            pins,
+            fixed,
+            control,
+        })
+    }
+
+    /// What this kernel can do, and what is done accordingly.
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
     }
 
     /// Makes the pins this ledger's, for as long as the result is kept also this process's alone.
@@ -144,7 +160,7 @@ impl Datapath {
             return Err(DatapathError::InForce { generation });
         }
         self.clear(free)?;
-        load::generation(&self.pins, generation, policy, &ticks)?;
+        load::generation(self.kernel, &self.pins, generation, policy, &ticks)?;
         let folder = self.pins.generation(generation);
         let note = SchedClassifier::from_pin(folder.join(load::NOTE))
             .map_err(DatapathError::aya("open the pinned program note"))?;
@@ -210,7 +226,7 @@ impl Datapath {
     /// # Errors
     /// A generation that is not loaded.
     pub fn coverage(&self, generation: u64) -> Result<BTreeMap<CoverageKey, Coverage>, DatapathError> {
-        tables::coverage(&self.pins, generation)
+        tables::coverage(self.kernel, &self.pins, generation)
     }
 
     /// The row that decides about `source` at `service`: the longest prefix that holds it.
@@ -223,7 +239,7 @@ impl Datapath {
         service: ServiceId,
         source: IpAddr,
     ) -> Result<Option<(CoverageKey, Coverage)>, DatapathError> {
-        tables::find(&self.pins, generation, service, source)
+        tables::find(self.kernel, &self.pins, generation, service, source)
     }
 
     /// A generation's service table as the kernel has it.
@@ -244,7 +260,7 @@ impl Datapath {
         put: &[(CoverageKey, Coverage)],
         remove: &[CoverageKey],
     ) -> Result<(), DatapathError> {
-        tables::update(&self.pins, generation, &self.ticks()?, put, remove)
+        tables::update(self.kernel, &self.pins, generation, &self.ticks()?, put, remove)
     }
 
     /// What a loaded policy, chosen or not, says about a frame that comes in on `ifindex`. Changes nothing.
@@ -265,7 +281,7 @@ impl Datapath {
     /// # Errors
     /// A generation that is not loaded.
     pub fn probe(&self, generation: u64) -> Result<Probe, DatapathError> {
-        Probe::open(&self.pins, generation)
+        Probe::open(self.kernel, &self.pins, generation)
     }
 
     /// Attaches to an interface of the caller's network namespace, or adopts the attachment that is there.
@@ -273,7 +289,7 @@ impl Datapath {
     /// # Errors
     /// The loopback interface, a device without Ethernet header, a foreign program, a mode that cannot be had.
     pub fn attach(&mut self, ifindex: u32, mode: Attach) -> Result<Attached, DatapathError> {
-        attach::attach(&self.pins, &mut self.fixed, ifindex, mode)
+        attach::attach(self.kernel, &self.pins, &mut self.fixed, ifindex, mode)
     }
 
     /// Whether something is in the way of [`Datapath::attach`], as far as that can be known without touching the device.

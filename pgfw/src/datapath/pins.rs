@@ -9,7 +9,7 @@ use nix::sys::statfs::{FsType, statfs};
 use pgfw_common::record::ABI;
 
 use super::error::DatapathError;
-use super::sys;
+use super::{egress, sys};
 
 /// include/uapi/linux/magic.h
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -20,11 +20,25 @@ pub(super) struct Pins {
     root: PathBuf,
 }
 
-/// Which of an interface's two links.
+/// Which of an interface's pins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
     Xdp,
     Egress,
+    /// Says that `clsact` on this interface is pgfw's own.
+    Qdisc,
+}
+
+impl Direction {
+    const ALL: [Direction; 3] = [Direction::Xdp, Direction::Egress, Direction::Qdisc];
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Direction::Xdp => "xdp",
+            Direction::Egress => "egress",
+            Direction::Qdisc => "clsact",
+        }
+    }
 }
 
 impl Pins {
@@ -40,11 +54,7 @@ impl Pins {
         self.root.join("links")
     }
     pub(super) fn link(&self, ifindex: u32, direction: Direction) -> PathBuf {
-        let suffix = match direction {
-            Direction::Xdp => "xdp",
-            Direction::Egress => "egress",
-        };
-        self.links().join(format!("{ifindex}-{suffix}"))
+        self.links().join(format!("{ifindex}-{}", direction.suffix()))
     }
     pub(super) fn shared(&self) -> PathBuf {
         self.root.join(format!("v{ABI}"))
@@ -158,13 +168,17 @@ pub(super) fn remove_tree(folder: &Path, count: &mut usize) -> Result<(), Datapa
     }
 }
 
-/// Removes one pin; if it is a link, what it attached is off when this returns.
+/// Removes one pin; if it is a link or stands for a filter, what it attached is off when this returns.
 pub(super) fn remove_pin(path: &Path) -> Result<(), DatapathError> {
-    if let Ok(object) = sys::open(path)
-        && sys::link_info(object.as_fd()).is_ok()
-    {
-        // A link whose device is gone cannot be detached any more, and need not be.
-        let _ = sys::link_detach(object.as_fd());
+    if let Ok(object) = sys::open(path) {
+        if sys::link_info(object.as_fd()).is_ok() {
+            // A link whose device is gone cannot be detached any more, and need not be.
+            let _ = sys::link_detach(object.as_fd());
+        } else if let Some((ifindex, direction)) = attachment(path)
+            && let Ok(program) = sys::program_id(object.as_fd())
+        {
+            egress::release(direction, ifindex, program)?;
+        }
     }
     match fs::remove_file(path) {
         Ok(()) => Ok(()),
@@ -173,6 +187,15 @@ pub(super) fn remove_pin(path: &Path) -> Result<(), DatapathError> {
             error,
         )),
     }
+}
+
+/// Which interface's pin this is, and which of its pins.
+fn attachment(path: &Path) -> Option<(u32, Direction)> {
+    let (number, suffix) = path.file_name()?.to_str()?.split_once('-')?;
+    let direction = Direction::ALL
+        .into_iter()
+        .find(|direction| direction.suffix() == suffix)?;
+    Some((number.parse().ok()?, direction))
 }
 
 fn on_bpffs(root: &Path) -> Result<(), DatapathError> {

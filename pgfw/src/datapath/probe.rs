@@ -7,6 +7,7 @@ use aya_obj::programs::XdpAttachType;
 use pgfw_common::reason::{Action, Reason};
 
 use super::error::DatapathError;
+use super::kernel::Kernel;
 use super::load::PROBE;
 use super::pins::Pins;
 use super::tables;
@@ -29,14 +30,19 @@ const SHORTEST: usize = 14;
 pub struct Probe {
     program: Xdp,
     path: PathBuf,
+    kernel: Kernel,
 }
 
 impl Probe {
-    pub(super) fn open(pins: &Pins, generation: u64) -> Result<Probe, DatapathError> {
+    pub(super) fn open(kernel: Kernel, pins: &Pins, generation: u64) -> Result<Probe, DatapathError> {
         let path = tables::existing(pins, generation)?.join(PROBE);
         let program = Xdp::from_pin(&path, XdpAttachType::Interface)
             .map_err(DatapathError::aya("open the pinned program probe"))?;
-        Ok(Probe { program, path })
+        Ok(Probe {
+            program,
+            path,
+            kernel,
+        })
     }
 
     /// What the policy says about a frame that comes in on `ifindex` (the loopback interface of the caller's network
@@ -48,6 +54,9 @@ impl Probe {
         if frame.len() < SHORTEST {
             return Err(DatapathError::FrameTooShort { length: frame.len() });
         }
+        // Where the kernel cannot be told, the frame arrives on `lo`, in the same namespace: of what is decided, only
+        // whether a first fragment came in on the same interface depends on it.
+        let ifindex = ifindex.filter(|_| self.kernel.test_on_interface);
         let context = ifindex.map(|ifindex| context(frame.len(), ifindex));
         let result = self
             .program
@@ -73,7 +82,7 @@ impl Probe {
 }
 
 /// struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-fn context(length: usize, ifindex: u32) -> [u8; 24] {
+pub(super) fn context(length: usize, ifindex: u32) -> [u8; 24] {
     let mut bytes = [0; 24];
     let end = u32::try_from(length).unwrap_or(u32::MAX);
     bytes[4..8].copy_from_slice(&end.to_ne_bytes());

@@ -1,4 +1,5 @@
-//! The bpf(2) calls that aya does not offer: what a link is attached to, who stands in a slot, detaching at once.
+//! The bpf(2) calls that aya does not offer: what a link is attached to, who stands in a slot, detaching at once, and the
+//! questions by which `kernel.rs` finds out what a kernel can do.
 
 use std::ffi::CString;
 use std::io;
@@ -7,7 +8,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_prog_info};
+use aya_obj::generated::{
+    bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info, bpf_link_type, bpf_prog_info, bpf_prog_type,
+};
+
+use super::maps::Shape;
 
 /// A link as the kernel describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +27,7 @@ pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut attr = attr();
     attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
-    let fd = bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)?;
-    // SAFETY: the call returned a descriptor that nobody else holds.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    owned(bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)?)
 }
 
 /// An XDP or TCX link.
@@ -71,6 +74,91 @@ pub(super) fn slot(array: BorrowedFd<'_>, index: u32) -> io::Result<Option<u32>>
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Pins a program once more, under another name.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = attr();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    attr.__bindgen_anon_4.bpf_fd = raw(object);
+    bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+/// A map without a name.
+pub(super) fn create_map(shape: Shape) -> io::Result<OwnedFd> {
+    let Shape {
+        kind,
+        key,
+        value,
+        entries,
+        flags,
+    } = shape;
+    let mut attr = attr();
+    // SAFETY: the union's member for this command.
+    let map = unsafe { &mut attr.__bindgen_anon_1 };
+    map.map_type = kind;
+    map.key_size = key;
+    map.value_size = value;
+    map.max_entries = entries;
+    map.map_flags = flags;
+    owned(bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr)?)
+}
+
+/// Writes an element of a map whose key and value are of these types' sizes.
+pub(super) fn update_element<K, V>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    let mut attr = attr();
+    attr.__bindgen_anon_2.map_fd = raw(map);
+    attr.__bindgen_anon_2.key = std::ptr::from_ref(key) as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = std::ptr::from_ref(value) as u64;
+    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
+/// A program of these instructions, without a name.
+pub(super) fn load_program(kind: bpf_prog_type, instructions: &[u64], flags: u32) -> io::Result<OwnedFd> {
+    let license = c"GPL";
+    let mut attr = attr();
+    // SAFETY: the union's member for this command.
+    let program = unsafe { &mut attr.__bindgen_anon_3 };
+    program.prog_type = kind as u32;
+    program.insns = instructions.as_ptr() as u64;
+    program.insn_cnt = u32::try_from(instructions.len()).unwrap_or(u32::MAX);
+    program.license = license.as_ptr() as u64;
+    program.prog_flags = flags;
+    owned(bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)?)
+}
+
+/// Attaches a program to an interface by a link, which detaches when it is closed.
+pub(super) fn create_link(
+    program: BorrowedFd<'_>,
+    ifindex: u32,
+    attach_type: bpf_attach_type,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let mut attr = attr();
+    attr.link_create.__bindgen_anon_1.prog_fd = raw(program);
+    attr.link_create.__bindgen_anon_2.target_ifindex = ifindex;
+    attr.link_create.attach_type = attach_type as u32;
+    attr.link_create.flags = flags;
+    owned(bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)?)
+}
+
+/// Runs an XDP program over a frame, with the context of one that arrived.
+pub(super) fn test_run(program: BorrowedFd<'_>, frame: &[u8], context: &[u8]) -> io::Result<()> {
+    let mut attr = attr();
+    // SAFETY: the union's member for this command.
+    let test = unsafe { &mut attr.test };
+    test.prog_fd = raw(program);
+    test.data_in = frame.as_ptr() as u64;
+    test.data_size_in = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+    test.ctx_in = context.as_ptr() as u64;
+    test.ctx_size_in = u32::try_from(context.len()).unwrap_or(u32::MAX);
+    bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr).map(drop)
+}
+
+fn owned(fd: i32) -> io::Result<OwnedFd> {
+    // SAFETY: bpf(2) returned a descriptor that nobody else holds.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn info<T: Copy>(object: BorrowedFd<'_>) -> io::Result<T> {

@@ -12,6 +12,7 @@ use pgfw_common::record::{self, CoverageKey4, CoverageKey6, SERVICE_BITS, Servic
 
 use super::counters;
 use super::error::DatapathError;
+use super::kernel::Kernel;
 use super::maps::{self, Raw, Record};
 use super::pins::Pins;
 use super::ticks::{self, Ticks};
@@ -30,6 +31,7 @@ pub(super) fn sizes(coverage: &BTreeMap<CoverageKey, Coverage>) -> (u32, u32) {
 
 /// Writes a new generation's tables.
 pub(super) fn fill(
+    kernel: Kernel,
     pins: &Pins,
     generation: u64,
     policy: &Compiled,
@@ -46,7 +48,7 @@ pub(super) fn fill(
             .insert(Raw(service_key(*port)), Raw(row), 0)
             .map_err(DatapathError::aya("write the service table"))?;
     }
-    let mut tables = Tables::open(pins, generation)?;
+    let mut tables = Tables::open(kernel, pins, generation)?;
     for (key, coverage) in &policy.coverage {
         tables.put(key, &row(key, coverage, ticks))?;
     }
@@ -70,11 +72,12 @@ pub(super) fn services(
 
 /// Every row of the coverage, as the kernel has it.
 pub(super) fn coverage(
+    kernel: Kernel,
     pins: &Pins,
     generation: u64,
 ) -> Result<BTreeMap<CoverageKey, Coverage>, DatapathError> {
     existing(pins, generation)?;
-    let tables = Tables::open(pins, generation)?;
+    let tables = Tables::open(kernel, pins, generation)?;
     let mut found = BTreeMap::new();
     for row in tables.v4.iter() {
         let (key, Raw(row)) = row.map_err(DatapathError::aya("read the coverage"))?;
@@ -98,6 +101,7 @@ pub(super) fn coverage(
 /// Puts first, then removes, so that what stays covered is never uncovered. When a put does not fit, those before it are
 /// taken back and nothing has changed.
 pub(super) fn update(
+    kernel: Kernel,
     pins: &Pins,
     generation: u64,
     ticks: &Ticks,
@@ -105,7 +109,7 @@ pub(super) fn update(
     remove: &[CoverageKey],
 ) -> Result<(), DatapathError> {
     existing(pins, generation)?;
-    let mut tables = Tables::open(pins, generation)?;
+    let mut tables = Tables::open(kernel, pins, generation)?;
     let mut done: Vec<(&CoverageKey, Option<record::Coverage>)> = Vec::new();
     for (key, coverage) in put {
         let before = tables.exact(key)?;
@@ -128,13 +132,14 @@ pub(super) fn update(
 
 /// The row that decides for a source at a service, if any.
 pub(super) fn find(
+    kernel: Kernel,
     pins: &Pins,
     generation: u64,
     service: ServiceId,
     source: IpAddr,
 ) -> Result<Option<(CoverageKey, Coverage)>, DatapathError> {
     existing(pins, generation)?;
-    let tables = Tables::open(pins, generation)?;
+    let tables = Tables::open(kernel, pins, generation)?;
     let whole = CoverageKey {
         service,
         net: IpNet::from(source),
@@ -147,20 +152,33 @@ pub(super) fn find(
 }
 
 struct Tables {
+    kernel: Kernel,
     v4: maps::Coverage4,
     v6: maps::Coverage6,
 }
 
 impl Tables {
-    fn open(pins: &Pins, generation: u64) -> Result<Tables, DatapathError> {
+    fn open(kernel: Kernel, pins: &Pins, generation: u64) -> Result<Tables, DatapathError> {
         let folder = pins.generation(generation);
         Ok(Tables {
+            kernel,
             v4: maps::open(&folder.join(maps::COVERAGE4))?,
             v6: maps::open(&folder.join(maps::COVERAGE6))?,
         })
     }
 
     fn put(&mut self, key: &CoverageKey, row: &record::Coverage) -> Result<(), DatapathError> {
+        let fills_up = !self.kernel.full_table_changes && self.exact(key)?.is_none();
+        self.write(key, row)?;
+        if fills_up && let Err(full) = self.write(key, row) {
+            // It took the last place, and nothing could be changed any more, not even to close: give it back.
+            self.remove(key)?;
+            return Err(full);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, key: &CoverageKey, row: &record::Coverage) -> Result<(), DatapathError> {
         match key.net {
             IpNet::V4(net) => put(&mut self.v4, &key4(key.service, net), row, key.net, "IPv4"),
             IpNet::V6(net) => put(&mut self.v6, &key6(key.service, net), row, key.net, "IPv6"),

@@ -42,6 +42,7 @@ pub fn status_without_daemon(paths: &Paths) -> Result<Status, Failure> {
         attention: Vec::new(),
         networks_open: 0,
         compiler: crate::datapath::COMPILER.to_owned(),
+        kernel: BTreeMap::new(),
     })
 }
 
@@ -123,7 +124,18 @@ impl Engine {
             attention: self.attention(config.as_ref(), &uncovered, &missing)?,
             networks_open,
             compiler: crate::datapath::COMPILER.to_owned(),
+            kernel: self.kernel(),
         })
+    }
+
+    fn kernel(&self) -> BTreeMap<String, String> {
+        let choices = self
+            .datapath
+            .iter()
+            .flat_map(|datapath| datapath.kernel().choices());
+        choices
+            .map(|(about, choice)| (about.to_owned(), choice.to_owned()))
+            .collect()
     }
 
     fn attachments(&self) -> Result<Vec<Attached>, Failure> {

@@ -7,6 +7,7 @@
 
 mod bpffs;
 pub mod foreign;
+pub mod guest;
 mod host;
 mod instance;
 mod namespace;
@@ -14,6 +15,7 @@ mod postgres;
 mod probe;
 mod process;
 mod psql;
+mod seccomp;
 mod sshd;
 mod talk;
 mod topology;
@@ -28,6 +30,7 @@ pub use postgres::PgCluster;
 pub use probe::{PortState, Reach, port_scan, tcp};
 pub use process::{Child, Outcome, run};
 pub use psql::{Psql, Session, SessionEnd};
+pub use seccomp::without_links;
 pub use sshd::Sshd;
 pub use talk::{EchoServer, Heard, Talk};
 pub use topology::{Site, address};

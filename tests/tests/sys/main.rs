@@ -12,6 +12,7 @@ mod events;
 mod foreign;
 mod guard;
 mod input;
+mod kernel;
 mod life;
 mod missing;
 mod neighbours;

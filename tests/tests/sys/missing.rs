@@ -1,8 +1,10 @@
 //! What is missing is found before anything is attached, and named in one sentence.
 
+use std::os::unix::process::CommandExt;
+
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use pgfw_tests::lab::foreign::attached;
-use pgfw_tests::lab::{EchoServer, Instance, Outcome, Site, address, run};
+use pgfw_tests::lab::{EchoServer, Instance, Outcome, Site, address, run, without_links};
 
 use super::{CONFIG, configured, is_open, refused};
 
@@ -90,4 +92,20 @@ fn f38_without_a_capability() {
         });
         refused(&said, 1, named, "Run as root");
     }
+}
+
+#[test]
+fn f38_on_a_kernel_without_xdp_links() {
+    let said = cannot_start(as_it_is, |pgfw| {
+        let mut command = pgfw.command(&["run"]);
+        // SAFETY: between fork and exec only system calls are made.
+        unsafe { command.pre_exec(without_links) };
+        run(&mut command)
+    });
+    refused(
+        &said,
+        1,
+        &["this kernel", "lacks XDP links", "Linux 5.9"],
+        "Boot Linux 5.9 or later",
+    );
 }

@@ -9,12 +9,14 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 
 use crate::shell;
+use crate::vm::qemu::{self, Qemu};
 
 /// Install what building, testing and the demo need, and say what and why.
 ///
 /// Debian packages: a Rust compiler that has `core` for BPF (a rustup nightly with rust-src is as good),
-/// PostgreSQL, an SSH server, nmap, the programs of the guides and small tools. No service is started, no database cluster is made,
-/// nothing is removed. bpf-linker is built into target/tools. On a machine that has it all this does
+/// PostgreSQL, an SSH server, nmap, the programs of the guides and small tools. No service is started, no database
+/// cluster is made, nothing is removed. bpf-linker is built into target/tools, QEMU unpacked there. On a machine that
+/// has it all this does
 /// nothing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -62,10 +64,12 @@ pub(crate) enum Need {
     Check,
     /// The C++ compiler that libFuzzer is built with.
     Fuzz,
+    /// Machines with other kernels.
+    Machine,
 }
 
 /// What `cargo xtask setup` installs. A compiler for libFuzzer comes with `cargo xtask fuzz`, which alone needs it.
-const ALL: [Need; 3] = [Need::Bpf, Need::Lab, Need::Check];
+const ALL: [Need; 4] = [Need::Bpf, Need::Lab, Need::Check, Need::Machine];
 
 pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     install(missing(needs), false)?;
@@ -88,6 +92,7 @@ enum What {
     Component(&'static str),
     /// LLVM's headers and bpf-linker; `None` while the compiler that decides the version is missing too.
     Linker(Option<u32>),
+    Qemu,
 }
 
 impl std::fmt::Display for Item {
@@ -96,6 +101,11 @@ impl std::fmt::Display for Item {
         let version = bpf::LINKER_VERSION;
         match what {
             What::Package(name) => write!(f, "{name} (Debian): {why}"),
+            What::Qemu => write!(
+                f,
+                "{} (Debian, unpacked under target/tools): {why}",
+                qemu::PACKAGE
+            ),
             What::Component(name) => write!(f, "{name} (rustup): {why}"),
             What::Linker(Some(llvm)) if bpf::has_llvm(*llvm) => {
                 write!(f, "bpf-linker {version} (cargo): {why}")
@@ -199,6 +209,26 @@ fn missing(needs: &[Need]) -> Vec<Item> {
                     });
                 }
             }
+            Need::Machine => {
+                if Qemu::find().is_none() {
+                    items.push(Item {
+                        what: What::Qemu,
+                        why: "runs the kernels of the matrix",
+                    });
+                }
+                let tools = [
+                    ("xz-utils", "xz", "unpacks kernel modules"),
+                    ("kmod", "depmod", "tells what a kernel module needs"),
+                ];
+                for (package, program, why) in tools {
+                    if shell::find(program).is_none() {
+                        items.push(Item {
+                            what: What::Package(package),
+                            why,
+                        });
+                    }
+                }
+            }
             Need::Check => {
                 let tools = [
                     ("rustfmt", "fmt", "checks the formatting"),
@@ -254,7 +284,7 @@ fn install(items: Vec<Item>, yes: bool) -> Result<()> {
         .iter()
         .filter_map(|item| match item.what {
             What::Package(name) => Some(name),
-            What::Component(_) | What::Linker(_) => None,
+            What::Component(_) | What::Linker(_) | What::Qemu => None,
         })
         .collect();
     if !packages.is_empty() {
@@ -270,6 +300,10 @@ fn install(items: Vec<Item>, yes: bool) -> Result<()> {
                     .with_context(|| format!("{name} is missing and rustup cannot add it"))?;
             }
             What::Linker(_) => link_tools()?,
+            What::Qemu => {
+                println!("Unpacking {} …", qemu::PACKAGE);
+                Qemu::unpack()?;
+            }
         }
     }
     Ok(())

@@ -1,0 +1,111 @@
+//! What the verifier says about a program that is loaded already: it is given the same instructions again.
+//!
+//! The count of verified instructions is reported by the kernel from Linux 5.16 on; its log has told it ever since.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use aya::maps::MapInfo;
+use aya::programs::ProgramInfo;
+use aya_obj::generated::{BPF_F_XDP_HAS_FRAGS, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
+use aya_obj::{Object, ProgramSection};
+
+/// What the log ends in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Verified {
+    pub(crate) instructions: u32,
+    /// Bytes, of the deepest chain of calls at most.
+    pub(crate) stack: u32,
+}
+
+/// BPF_LOG_STATS, include/linux/bpf_verifier.h.
+const STATISTICS: u32 = 4;
+
+/// Verifies `name` of the embedded object over the maps of the loaded program `like`.
+pub(crate) fn verify(name: &str, like: &ProgramInfo) -> Verified {
+    let mut object = Object::parse(pgfw::datapath::object()).expect("the embedded object");
+    let maps: Vec<(String, MapInfo)> = like
+        .map_ids()
+        .expect("a program tells its maps")
+        .expect("a kernel that tells")
+        .into_iter()
+        .map(|id| {
+            let info = MapInfo::from_id(id).expect("a map");
+            let name = info.name_as_str().expect("a name").to_owned();
+            (name, info)
+        })
+        .collect();
+    let descriptors: Vec<_> = maps
+        .iter()
+        .map(|(name, info)| (name.as_str(), info.fd().expect("a map's descriptor")))
+        .collect();
+    let definitions = std::mem::take(&mut object.maps);
+    let found = definitions.iter().map(|(name, definition)| {
+        // What only other programs of the object use is not asked for.
+        let descriptor = descriptors
+            .iter()
+            .find(|(short, _)| *short == &name[..name.len().min(15)]);
+        let descriptor = descriptor.map_or(-1, |(_, descriptor)| descriptor.as_fd().as_raw_fd());
+        (name.as_str(), descriptor, definition)
+    });
+    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+    object.relocate_maps(found, &text).expect("maps");
+    object.relocate_calls(&text).expect("calls");
+    let program = &object.programs[name];
+    let (kind, attach_type, flags) = if let ProgramSection::Xdp { frags, .. } = program.section {
+        let flags = if frags { BPF_F_XDP_HAS_FRAGS } else { 0 };
+        let attach_type = bpf_attach_type::BPF_XDP as u32;
+        (bpf_prog_type::BPF_PROG_TYPE_XDP, attach_type, flags)
+    } else {
+        (bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS, 0, 0)
+    };
+    let function = &object.functions[&program.function_key()];
+    let log = load(kind, attach_type, flags, &function.instructions);
+    read(&log).unwrap_or_else(|| panic!("{name}: the verifier's log ends without counts:\n{log}"))
+}
+
+fn load(kind: bpf_prog_type, attach_type: u32, flags: u32, instructions: &[bpf_insn]) -> String {
+    let mut log = vec![0_u8; 1 << 16];
+    let license = c"Dual MIT/GPL";
+    // SAFETY: a union of plain integers.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    // SAFETY: the union's member for this command.
+    let load = unsafe { &mut attr.__bindgen_anon_3 };
+    load.prog_type = kind as u32;
+    load.insns = instructions.as_ptr() as u64;
+    load.insn_cnt = u32::try_from(instructions.len()).expect("a program of this size");
+    load.license = license.as_ptr() as u64;
+    load.prog_flags = flags;
+    load.expected_attach_type = attach_type;
+    load.log_level = STATISTICS;
+    load.log_size = u32::try_from(log.len()).expect("a log of this size");
+    load.log_buf = log.as_mut_ptr() as u64;
+    // SAFETY: all that `attr` points to outlives the call.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            bpf_cmd::BPF_PROG_LOAD as u32,
+            &raw const attr,
+            size_of::<bpf_attr>(),
+        )
+    };
+    let error = std::io::Error::last_os_error();
+    let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+    let log = String::from_utf8_lossy(&log[..end]).into_owned();
+    assert!(fd >= 0, "{error}\n{log}");
+    // SAFETY: a fresh descriptor that nobody else holds.
+    drop(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).expect("a descriptor")) });
+    log
+}
+
+/// `stack depth 144+16+0`, from 7.x on followed by ` max 160`, and `processed 4711 insns (limit …`.
+fn read(log: &str) -> Option<Verified> {
+    let after = |key: &str| log.lines().find_map(|line| line.strip_prefix(key));
+    let depths = after("stack depth ")?
+        .split('+')
+        .map(|depth| depth.trim().parse::<u32>());
+    Some(Verified {
+        instructions: after("processed ")?.split(' ').next()?.parse().ok()?,
+        stack: depths.sum::<Result<u32, _>>().ok()?,
+    })
+}
