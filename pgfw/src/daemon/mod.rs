@@ -3,6 +3,7 @@
 mod clock_steps;
 mod events;
 mod keeper;
+mod link_changes;
 mod server;
 mod socket;
 
@@ -102,6 +103,7 @@ async fn serve(paths: &Paths, shared: &Shared) -> Result<(), Failure> {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(keeper::keep(shared.clone()));
     clock_steps::watch(shared.clone());
+    link_changes::watch(shared.clone());
     tasks.spawn(server::serve(listener, shared.clone()));
     notify(&[sd_notify::NotifyState::Ready]);
     tokio::select! {

@@ -1,7 +1,7 @@
 //! Enforcement is in the kernel; the daemon only tends it.
 
 use pgfw_tests::lab::foreign::attached;
-use pgfw_tests::lab::{EchoServer, Site, address, join};
+use pgfw_tests::lab::{EchoServer, PATIENCE, Site, address, eventually, join};
 
 use super::{CONFIG, configured, is_open, is_silent, nothing_is_left, nothing_is_on, refused};
 
@@ -205,4 +205,15 @@ fn with_the_daemon_dead_what_closes_works_and_what_opens_says_why_it_does_not() 
     assert!(is_silent(&site.stranger, address::DB, 5432));
     pgfw.ok(&["remove", "192.168.0.0/16"]);
     assert!(is_open(&site.stranger, address::DB, 5432));
+}
+
+#[test]
+fn an_interface_that_appears_is_covered_when_it_does() {
+    let site = Site::new();
+    let pgfw = configured(&site, &CONFIG.replace("eth0", "eth*"));
+    let _daemon = pgfw.enforce();
+    join((&site.router, "second"), (&site.db, "eth1"));
+    // Long before the daemon's next round.
+    eventually("eth1 is covered", PATIENCE, || attached(&site.db, "eth1"));
+    assert_eq!(pgfw.status().attention(), "");
 }
