@@ -141,11 +141,35 @@ fn at<T>(data: usize, end: usize, offset: usize) -> Option<*const T> {
     if offset > MAX_OFFSET {
         return None;
     }
-    let start = data + offset;
+    let start = advance(data, offset);
     if start + size_of::<T>() > end {
         return None;
     }
     Some(start as *const T)
+}
+
+/// `data` plus an offset of at most [`MAX_OFFSET`], which is cut to that again: LLVM may have put the offset on the stack
+/// before it was compared, and verifiers before Linux 5.12 forget there what a comparison told of the register.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn advance(data: usize, mut offset: usize) -> usize {
+    // SAFETY: arithmetic on registers.
+    unsafe {
+        core::arch::asm!(
+            "{offset} &= {most}",
+            "{offset} += {data}",
+            offset = inout(reg) offset,
+            data = in(reg) data,
+            most = const MAX_OFFSET,
+            options(pure, nomem, nostack),
+        );
+    }
+    offset
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn advance(data: usize, offset: usize) -> usize {
+    data + offset
 }
 
 /// Copies a header out of a packet, four bytes at a time.

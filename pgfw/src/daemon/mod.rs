@@ -3,6 +3,7 @@
 mod clock_steps;
 mod events;
 mod keeper;
+mod link_changes;
 mod only_one;
 mod server;
 mod socket;
@@ -112,6 +113,7 @@ async fn serve(paths: &Paths, shared: &Shared) -> Result<(), Failure> {
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(keeper::keep(shared.clone()));
     clock_steps::watch(shared.clone());
+    link_changes::watch(shared.clone());
     tasks.spawn(server::serve(listener, shared.clone()));
     notify(&[sd_notify::NotifyState::Ready]);
     tokio::select! {

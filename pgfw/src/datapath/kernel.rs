@@ -4,7 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use aya_obj::generated::bpf_attach_type::{BPF_TCX_EGRESS, BPF_XDP};
 use aya_obj::generated::bpf_map_type::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_RINGBUF};
@@ -41,9 +41,11 @@ impl Kernel {
     /// # Errors
     /// What every kernel must have and this one lacks, by name; a limit on locked memory that cannot be raised.
     pub(super) fn probe() -> Result<Kernel, DatapathError> {
-        static KNOWN: OnceLock<Kernel> = OnceLock::new();
-        if let Some(kernel) = KNOWN.get() {
-            return Ok(*kernel);
+        // Held while asking: one of the questions takes the limit on locked memory away for a moment, from all threads.
+        static KNOWN: Mutex<Option<Kernel>> = Mutex::new(None);
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernel) = *known {
+            return Ok(kernel);
         }
         // First, since everything after it takes memory.
         let memory_by_group = memory_by_group().map_err(asking("about the memory of tables"))?;
@@ -69,7 +71,8 @@ impl Kernel {
             full_table_changes: full_table_changes().map_err(asking("full prefix tables"))?,
             memory_by_group,
         };
-        Ok(*KNOWN.get_or_init(|| kernel))
+        *known = Some(kernel);
+        Ok(kernel)
     }
 
     /// The name in the object of the program that is pinned as `name`.

@@ -222,9 +222,11 @@ impl Engine {
             ));
         }
         if self.datapath.is_some() {
-            lines.extend(missing.iter().map(|name| {
-                format!("there is no interface {name}; it is covered within a minute of its appearing.")
-            }));
+            lines.extend(
+                missing
+                    .iter()
+                    .map(|name| format!("there is no interface {name}; it is covered when it appears.")),
+            );
             lines.extend(uncovered.iter().map(|name| {
                 format!("{name} matches firewall.interfaces and is not covered; `pgfw reload` covers it or says why not.")
             }));

@@ -329,7 +329,7 @@ impl Engine {
     /// Tells the journal of an interface that has gone, or has not come yet; `status` finds out by itself.
     fn name_missing(&mut self, missing: Vec<String>) {
         for name in missing.iter().filter(|name| !self.missing.contains(name)) {
-            tracing::warn!("there is no interface {name}; it is covered within a minute of its appearing");
+            tracing::warn!("there is no interface {name}; it is covered when it appears");
         }
         self.missing = missing;
     }

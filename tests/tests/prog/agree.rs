@@ -145,7 +145,7 @@ fn f50_every_kernel_gives_the_verdicts_of_the_host_side_decision() {
     let world = model::world(&policy());
     // The same packets on every kernel, through the entry that is attached: seeded, and judged outside the kernel too.
     let mut runner = TestRunner::deterministic();
-    let frames: Vec<Frame> = (0..200)
+    let frames: Vec<Frame> = (0..150)
         .map(|_| frame().new_tree(&mut runner).expect("a frame").current())
         .collect();
     for frame in &frames {

@@ -101,11 +101,24 @@ fn load(kind: bpf_prog_type, attach_type: u32, flags: u32, instructions: &[bpf_i
 /// `stack depth 144+16+0`, from 7.x on followed by ` max 160`, and `processed 4711 insns (limit …`.
 fn read(log: &str) -> Option<Verified> {
     let after = |key: &str| log.lines().find_map(|line| line.strip_prefix(key));
-    let depths = after("stack depth ")?
-        .split('+')
-        .map(|depth| depth.trim().parse::<u32>());
+    let depths = after("stack depth ")?.split(' ').next()?;
+    let depths = depths.split('+').map(str::parse::<u32>);
     Some(Verified {
         instructions: after("processed ")?.split(' ').next()?.parse().ok()?,
         stack: depths.sum::<Result<u32, _>>().ok()?,
     })
+}
+
+#[test]
+fn both_forms_of_the_log_are_read() {
+    for log in [
+        "stack depth 144+16+0\nprocessed 4711 insns (limit 1000000) max_states_per_insn 1",
+        "stack depth 160 max 160\ninsns processed 4711\nprocessed 4711 insns (limit 1000000)",
+    ] {
+        let verified = Verified {
+            instructions: 4711,
+            stack: 160,
+        };
+        assert_eq!(read(log), Some(verified), "{log}");
+    }
 }

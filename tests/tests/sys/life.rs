@@ -263,3 +263,14 @@ fn status_counts_packets_by_service() {
     );
     assert_eq!(counted("ssh"), (0, 0));
 }
+
+#[test]
+fn an_interface_that_appears_is_covered_when_it_does() {
+    let site = Site::new();
+    let pgfw = configured(&site, &CONFIG.replace("eth0", "eth*"));
+    let _daemon = pgfw.enforce();
+    join((&site.router, "second"), (&site.db, "eth1"));
+    // Long before the daemon's next round.
+    eventually("eth1 is covered", PATIENCE, || attached(&site.db, "eth1"));
+    assert_eq!(pgfw.status().attention(), "");
+}

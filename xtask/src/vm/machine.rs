@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -83,8 +83,7 @@ pub(super) struct Machine<'a> {
     pub(super) qemu: &'a Qemu,
     pub(super) accelerator: Accelerator,
     pub(super) kernel: &'a Kernel,
-    pub(super) initramfs: &'a Path,
-    pub(super) folder: &'a Path,
+    pub(super) folder: PathBuf,
 }
 
 /// How a guest ended.
@@ -101,6 +100,10 @@ pub(super) enum End {
 }
 
 impl Machine<'_> {
+    pub(super) fn initramfs(&self) -> PathBuf {
+        self.folder.join("initramfs")
+    }
+
     pub(super) fn console(&self) -> PathBuf {
         self.folder.join("console.log")
     }
@@ -125,7 +128,7 @@ impl Machine<'_> {
             .arg("-kernel")
             .arg(&self.kernel.image)
             .arg("-initrd")
-            .arg(self.initramfs)
+            .arg(self.initramfs())
             .args(["-append", "console=ttyS0 panic=-1 oops=panic rdinit=/init"]);
         // Two NICs of the guest on one cable: a test puts one of them into a namespace of its own.
         for (number, id) in ["a", "b"].into_iter().enumerate() {

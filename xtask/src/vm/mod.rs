@@ -46,47 +46,38 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let qemu = Qemu::find().context("QEMU is missing, though it was just unpacked")?;
     let suites = Suites::build()?;
     let cache = cache();
-    let mut matrix = Matrix::default();
-    let mut accelerator = None;
+    let mut kernels = Vec::new();
     for line in lines {
-        let kernel = line.fetch(&cache, arguments.refresh)?;
-        let accelerator = match accelerator {
-            Some(known) => known,
-            None => *accelerator.insert(Accelerator::probe(&qemu, &kernel)?),
-        };
-        let folder = cache.join(line.name);
-        let initramfs = folder.join("initramfs");
-        let mut guest = Guest::new(line.name, &kernel.release);
-        guest.lacks_modules(suites.write(&kernel, &arguments.filter, &initramfs)?);
-        let machine = Machine {
-            qemu: &qemu,
-            accelerator,
-            kernel: &kernel,
-            initramfs: &initramfs,
-            folder: &folder,
-        };
-        println!("Linux {} ({}) …", kernel.release, accelerator.name());
-        let begun = std::time::Instant::now();
-        let end = machine.run(|line| {
-            if let Some(told) = guest.read(line) {
-                println!("  {told}");
-            }
+        kernels.push((line, line.fetch(&cache, arguments.refresh)?));
+    }
+    let Some((_, any)) = kernels.first() else {
+        bail!("No kernel was asked for.");
+    };
+    let accelerator = Accelerator::probe(&qemu, any)?;
+    let mut matrix = Matrix::default();
+    for together in kernels.chunks(AT_ONCE) {
+        // Those that are through wait for the slowest of their kind; none is slower than another by much.
+        let guests = std::thread::scope(|scope| {
+            let running: Vec<_> = together
+                .iter()
+                .map(|(line, kernel)| {
+                    let machine = Machine {
+                        qemu: &qemu,
+                        accelerator,
+                        kernel,
+                        folder: cache.join(line.name),
+                    };
+                    let suites = &suites;
+                    scope.spawn(move || guest(line.name, &machine, suites, &arguments.filter))
+                })
+                .collect();
+            let joined = running.into_iter().map(|guest| match guest.join() {
+                Ok(guest) => guest,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            joined.collect::<Result<Vec<Guest>>>()
         })?;
-        guest.ended(match end {
-            End::Done => None,
-            End::Broken => Some("the guest broke"),
-            End::Silent => Some("the guest was silent for too long and was ended"),
-            End::TooLong => Some("the guest took too long and was ended"),
-        });
-        println!("  {} ({} s)", guest.summary(), begun.elapsed().as_secs());
-        if !guest.good() {
-            println!(
-                "  What it said: {} and {}",
-                machine.transcript().display(),
-                machine.console().display()
-            );
-        }
-        matrix.guests.push(guest);
+        matrix.guests.extend(guests);
     }
     println!("\n{}", matrix.table());
     if arguments.kernel.is_empty() && arguments.filter.is_empty() && matrix.good() {
@@ -101,6 +92,38 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// A guest waits about half of its time, for timers of the tests and for grace periods of its kernel.
+const AT_ONCE: usize = 2;
+
+/// Runs one kernel's guest to its end.
+fn guest(name: &str, machine: &Machine<'_>, suites: &Suites, filter: &[String]) -> Result<Guest> {
+    let kernel = machine.kernel;
+    let mut guest = Guest::new(name, &kernel.release);
+    guest.lacks_modules(suites.write(kernel, filter, &machine.initramfs())?);
+    println!("Linux {} ({}) …", kernel.release, machine.accelerator.name());
+    let begun = std::time::Instant::now();
+    let end = machine.run(|line| {
+        if let Some(told) = guest.read(line) {
+            println!("  Linux {}: {told}", kernel.release);
+        }
+    })?;
+    guest.ended(match end {
+        End::Done => None,
+        End::Broken => Some("the guest broke"),
+        End::Silent => Some("the guest was silent for too long and was ended"),
+        End::TooLong => Some("the guest took too long and was ended"),
+    });
+    println!("  {} ({} s)", guest.summary(), begun.elapsed().as_secs());
+    if !guest.good() {
+        println!(
+            "  What it said: {} and {}",
+            machine.transcript().display(),
+            machine.console().display()
+        );
+    }
+    Ok(guest)
 }
 
 fn chosen(names: &[String]) -> Result<Vec<Line>> {
