@@ -92,6 +92,8 @@ impl Datapath {
     /// What is missing, by name, as for [`Datapath::open`]; pins of another ledger; another daemon that holds them.
     pub fn claim(pins: &Path, owner: &Owner) -> Result<Held, DatapathError> {
         preflight::check()?;
+        // What the kernel lacks is said before anything is made.
+        Kernel::probe()?;
         let pins = Pins::new(pins);
         owner::check(&pins, owner)?;
         pins.create()?;
