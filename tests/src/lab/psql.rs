@@ -8,7 +8,7 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use super::process::{Child, Outcome, run};
-use super::wait::within;
+use super::wait::{PATIENCE, within};
 use super::{Host, Namespace};
 
 /// psql somewhere, with a connection string and nothing from the environment or anybody's home.
@@ -41,7 +41,7 @@ impl<'lab> Psql<'lab> {
             command: Box::new(command),
             settings: Vec::new(),
         };
-        psql.set("connect_timeout", "3").set("passfile", "/nonexistent")
+        psql.set("connect_timeout", "15").set("passfile", "/nonexistent")
     }
 
     /// Sets a libpq keyword: `host`, `user`, `dbname`, `sslmode`, `sslrootcert` …
@@ -102,7 +102,7 @@ impl<'lab> Psql<'lab> {
             input,
             asked: 0,
         };
-        session.query("select 1")?;
+        session.ask("select 1", PATIENCE)?;
         Ok(session)
     }
 
@@ -141,15 +141,19 @@ impl Session {
     /// Runs SQL in the session and gives its rows; an SQL error gives none.
     ///
     /// # Errors
-    /// When the connection is gone, or nothing comes back for five seconds.
+    /// When the connection is gone, or nothing comes back for ten seconds.
     pub fn query(&mut self, sql: &str) -> Result<String, SessionEnd> {
+        self.ask(sql, Duration::from_secs(10))
+    }
+
+    fn ask(&mut self, sql: &str, patience: Duration) -> Result<String, SessionEnd> {
         self.asked += 1;
         let marker = format!("-- end of answer {} --", self.asked);
         let before = self.child.stdout().len();
         if writeln!(self.input, "{sql};\n\\echo '{marker}'").is_err() {
             return Err(SessionEnd::Closed(self.child.stderr()));
         }
-        let answer = within(Duration::from_secs(5), || {
+        let answer = within(patience, || {
             let ended = self.child.has_ended();
             let said = self.child.stdout();
             match said[before..].split_once(&marker) {

@@ -178,7 +178,8 @@ impl<'lab> Cast<'lab> {
 
     pub(crate) fn the_stranger_finds_ssh_only(&self) {
         caption("The stranger");
-        let said = self.psql(&self.as_bob(&self.site.stranger), "select 1");
+        let bob = self.as_bob(&self.site.stranger).set("connect_timeout", "3");
+        let said = self.psql(&bob, "select 1");
         check(
             !said.success() && said.stderr.contains("timeout expired"),
             "psql gets no answer at all",
