@@ -72,7 +72,8 @@ impl Compiler {
                 ),
             };
         }
-        let debian = Compiler::of(Path::new("/usr/bin/rustc"));
+        // With rust-src alone it is no help: building `core` takes a nightly's cargo. Setup chooses by the same rule.
+        let debian = Compiler::of(Path::new("/usr/bin/rustc")).filter(|compiler| !compiler.build_core);
         Ok(debian.or_else(|| Compiler::of(&rustup_nightly()?)))
     }
 

@@ -14,9 +14,9 @@ use crate::address::{Family, Martian, martian};
 use crate::coverage::{Admission, Jiffies};
 use crate::packet::Packet;
 use crate::parse::{self, Fragment, Ip, Link, Place};
-use crate::reason::{Action, Reason};
+use crate::reason::{Action, Reason, action_of};
 use crate::record::{Scratch, ServiceKey, ServiceRow};
-use crate::tables::{FRAGMENT_SECONDS, Tables};
+use crate::tables::{FRAGMENT_SECONDS, Sender, Tables};
 use crate::wire;
 
 /// A reason, and the service whose port was addressed, if any.
@@ -24,6 +24,8 @@ use crate::wire;
 pub struct Verdict {
     pub reason: Reason,
     pub service: Option<ServiceRow>,
+    /// The service is open to whoever asks.
+    pub world: bool,
 }
 
 /// When and where a packet came in.
@@ -39,11 +41,24 @@ impl From<Reason> for Verdict {
         Verdict {
             reason,
             service: None,
+            world: false,
         }
     }
 }
 
-/// Judges one packet from outside. What was in `scratch` does not matter.
+impl Verdict {
+    /// The verdict on what was addressed to a service, if it was.
+    #[inline(always)]
+    fn at(found: Option<(ServiceRow, Admission)>, reason: Reason) -> Verdict {
+        Verdict {
+            reason,
+            service: found.map(|(row, _)| row),
+            world: matches!(found, Some((_, Admission::AllowedToWorld))),
+        }
+    }
+}
+
+/// Judges one packet from outside. What was in `scratch` does not matter; [`remember`] wants what is in it afterwards.
 #[inline(always)]
 pub fn decide<P: Packet, T: Tables>(
     packet: &P,
@@ -51,6 +66,8 @@ pub fn decide<P: Packet, T: Tables>(
     arrival: Arrival,
     scratch: &mut Scratch,
 ) -> Verdict {
+    // What is not IP leaves nothing else behind, and `remember` reads this.
+    scratch.ip.fragment = Fragment::Whole;
     let link = match parse::link(packet) {
         Ok(link) => link,
         Err(malformed) => return Reason::from(malformed).into(),
@@ -114,20 +131,41 @@ fn network<P: Packet, T: Tables>(
     }
     if let Fragment::Later = ip.fragment {
         // No header to judge by: it passes on what was said to the first one, never on its own bytes.
-        return match tables.fragment(ip, arrival.ifindex) {
-            Some(until) if arrival.now < until => Reason::Fragment.into(),
-            Some(_) | None => Reason::FragmentUnknown.into(),
+        return if tables.spend_fragment(ip, arrival.ifindex, arrival.now) {
+            Reason::Fragment.into()
+        } else {
+            Reason::FragmentUnknown.into()
         };
     }
-    let verdict = transport(packet, tables, arrival, ip, quote);
-    if ip.fragment == Fragment::First && verdict.reason.action() == Action::Pass {
-        let until = arrival
-            .now
-            .0
-            .wrapping_add(FRAGMENT_SECONDS * u64::from(tables.hz()));
-        tables.remember(ip, arrival.ifindex, Jiffies(until));
+    transport(packet, tables, arrival, ip, quote)
+}
+
+/// What a verdict leaves behind: a first fragment that passed is remembered. `ip` is what `decide` read, `reason` the
+/// verdict's number, `world` its own.
+///
+/// Not a part of [`decide`]: there the verifier would walk it once for each reason. Who only asks does not call it.
+#[inline(always)]
+pub fn remember<T: Tables>(tables: &T, arrival: Arrival, ip: &Ip, reason: u8, world: bool) {
+    if ip.fragment == Fragment::First && action_of(reason) == Action::Pass {
+        let ticks = FRAGMENT_SECONDS * u64::from(tables.hz());
+        let until = Jiffies(arrival.now.0.wrapping_add(ticks));
+        tables.remember(sender(reason, world), ip, arrival.ifindex, until);
     }
-    verdict
+}
+
+/// Who is known to have sent a packet that passed.
+#[inline(always)]
+fn sender(reason: u8, world: bool) -> Sender {
+    let known = reason == Reason::Service.number()
+        || reason == Reason::Established.number()
+        || reason == Reason::Answer.number()
+        || reason == Reason::EchoReply.number()
+        || reason == Reason::IcmpError.number();
+    if known && !world {
+        Sender::Known
+    } else {
+        Sender::Anyone
+    }
 }
 
 #[inline(always)]
@@ -147,21 +185,18 @@ fn transport<P: Packet, T: Tables>(
         (wire::IGMP, Family::V4) => Reason::GroupMembership.into(),
         (protocol, _) => {
             let key = ServiceKey {
-                port: 0,
+                port: transport::service_port(packet, ip),
                 protocol,
                 pad: 0,
             };
-            match admission(tables, arrival.now, ip, &key) {
-                None => Reason::Protocol.into(),
-                Some((row, admission)) => Verdict {
-                    service: Some(row),
-                    reason: match admission {
-                        Admission::Denied => Reason::ServiceDenied,
-                        Admission::Allowed | Admission::AllowedToWorld => Reason::Service,
-                        Admission::Closed => Reason::ServiceClosed,
-                    },
-                },
-            }
+            let found = admission(tables, arrival.now, ip, &key);
+            let reason = match found {
+                None => Reason::Protocol,
+                Some((_, Admission::Denied)) => Reason::ServiceDenied,
+                Some((_, Admission::Allowed | Admission::AllowedToWorld)) => Reason::Service,
+                Some((_, Admission::Closed)) => Reason::ServiceClosed,
+            };
+            Verdict::at(found, reason)
         }
     }
 }

@@ -293,7 +293,7 @@ impl Reason {
             }
             Reason::Protocol => "An IP protocol that is no service.",
             Reason::FragmentUnknown => {
-                "A later fragment whose first fragment did not pass within two seconds before it."
+                "A later fragment whose first fragment did not pass within two seconds before it, or was followed by 128 already."
             }
         }
     }

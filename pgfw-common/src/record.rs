@@ -1,16 +1,18 @@
 //! What the kernel's programs and user space share, byte for byte. Any change of a layout or a meaning raises [`ABI`].
 
 mod event;
+mod fragment;
 
 pub use event::{EVENT_HEAD, EVENT_RING, EVENTS_PER_SECOND, Event, EventBudget};
+pub use fragment::{FragmentKey, MAX_FRAGMENTS, MAX_LATER_FRAGMENTS, Remembered};
 
 use crate::address::{Address, Ends};
 use crate::coverage::Jiffies;
 use crate::parse::Ip;
 use crate::reason::REASONS;
 
-/// Part of the pin path (`v2/`): programs and tables of different ABIs never meet.
-pub const ABI: u32 = 2;
+/// Part of the pin path (`v3/`): programs and tables of different ABIs never meet.
+pub const ABI: u32 = 3;
 
 /// Policies that can be loaded at once: one confirmed, one pending.
 pub const SLOTS: u32 = 2;
@@ -26,9 +28,6 @@ pub const MAX_SERVICE_COUNTERS: u32 = 1024;
 
 /// Answers that may be expected at once.
 pub const MAX_NOTES: u32 = 65_536;
-
-/// First fragments that may be remembered at once.
-pub const MAX_FRAGMENTS: u32 = 4_096;
 
 /// EtherTypes that a policy can list.
 pub const MAX_ETHER_TYPES: usize = 16;
@@ -329,17 +328,6 @@ impl EchoBudget {
     }
 }
 
-/// A datagram whose first fragment passed.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FragmentKey {
-    pub ends: Ends,
-    pub id: u32,
-    pub ifindex: u32,
-    pub protocol: u8,
-    pub pad: [u8; 7],
-}
-
 /// Where the kernel's programs keep what they have read: outside their stack, of which there are 512 bytes, and out of
 /// the verifier's sight, which would follow every combination of values. One for each kind of program on each CPU.
 #[repr(C)]
@@ -350,7 +338,8 @@ pub struct Scratch {
     pub quote: Ip,
     /// The verdict: its reason's number, and the counter of the service addressed, 0 where there is none to count for.
     pub reason: u8,
-    pub pad: u8,
+    /// 1: that service is open to whoever asks.
+    pub world: u8,
     pub counter: u16,
 }
 
@@ -359,7 +348,7 @@ impl Scratch {
         ip: Ip::EMPTY,
         quote: Ip::EMPTY,
         reason: 0,
-        pad: 0,
+        world: 0,
         counter: 0,
     };
 }
@@ -377,5 +366,4 @@ const _: () = {
     assert!(size_of::<NoteKey>() == 40 && core::mem::offset_of!(NoteKey, protocol) == 36);
     assert!(size_of::<Note>() == 16 && core::mem::offset_of!(Note, answers) == 8);
     assert!(size_of::<Scratch>() == 108);
-    assert!(size_of::<FragmentKey>() == 48 && core::mem::offset_of!(FragmentKey, protocol) == 40);
 };

@@ -34,6 +34,16 @@ pub enum Socket {
     Absent,
 }
 
+/// Who sends a first fragment that passes. Each kind has a table of its own, in which the least recently used goes
+/// first: so whatever strangers send, the datagrams of those who are known arrive whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// A network that was let in by name, or one that this host spoke to.
+    Known,
+    /// Anyone could have: a service open to the world, or what passes whoever sends it.
+    Anyone,
+}
+
 /// The world behind a decision.
 ///
 /// The first half asks, the second writes; where a packet is only asked about, the second does nothing.
@@ -71,14 +81,14 @@ pub trait Tables {
     /// What this host said to the remote end.
     fn note(&self, ip: &Ip, ports: Ports) -> Option<Note>;
 
-    /// Until when later fragments of a datagram pass.
-    fn fragment(&self, ip: &Ip, ifindex: u32) -> Option<Jiffies>;
-
     /// An answer to what [`Tables::note`] found passed.
     fn answered(&self, ip: &Ip, ports: Ports);
 
-    /// A first fragment passed.
-    fn remember(&self, ip: &Ip, ifindex: u32, until: Jiffies);
+    /// A first fragment passed: later ones may follow until then.
+    fn remember(&self, sender: Sender, ip: &Ip, ifindex: u32, until: Jiffies);
+
+    /// Takes one later fragment out of what is remembered of its datagram's first one, if there is one left.
+    fn spend_fragment(&self, ip: &Ip, ifindex: u32, now: Jiffies) -> bool;
 
     /// Takes one echo request out of the budget, if there is one left.
     fn spend_echo(&self, now: Jiffies) -> bool;

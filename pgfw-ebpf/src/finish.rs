@@ -4,28 +4,34 @@ use core::hint::black_box;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::programs::XdpContext;
-use pgfw_common::decide::Verdict;
+use pgfw_common::decide::{Arrival, Verdict, remember};
 use pgfw_common::reason::{Action, REASONS, Reason, action_of};
 use pgfw_common::record::{INTERFACE_TABLE, Scratch};
+use pgfw_common::tables::Tables;
 
 use crate::access::Buffers;
 use crate::{events, maps, tables};
 
 #[inline(always)]
-pub(crate) fn finish<B: Buffers>(
+pub(crate) fn finish<B: Buffers, T: Tables>(
     ctx: &XdpContext,
-    ifindex: u32,
+    tables: &T,
+    arrival: Arrival,
     verdict: &Verdict,
     scratch: &mut Scratch,
 ) -> u32 {
+    let ifindex = arrival.ifindex;
     scratch.reason = verdict.reason.number();
+    scratch.world = u8::from(verdict.world);
     scratch.counter = match verdict.service {
         Some(row) => row.counter,
         None => 0,
     };
     // Read back, or the verifier would walk what follows once for each reason.
-    let Scratch { reason, counter, .. } = *black_box(scratch);
+    let scratch = &*black_box(scratch);
+    let (reason, counter) = (scratch.reason, scratch.counter);
     let action = action_of(reason);
+    remember(tables, arrival, &scratch.ip, reason, scratch.world != 0);
     count_number(ifindex, reason);
     if counter != 0
         && let Some(counters) = maps::SERVICE_COUNTS.get_ptr_mut(u32::from(counter))

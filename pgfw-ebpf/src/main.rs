@@ -83,7 +83,7 @@ fn judge<B: Buffers>(ctx: &XdpContext) -> u32 {
         return XDP_ABORTED;
     };
     let verdict = decide(&Frame::<XdpWhole<B>>::xdp(ctx), &tables, arrival, scratch);
-    finish::finish::<B>(ctx, arrival.ifindex, &verdict, scratch)
+    finish::finish::<B, _>(ctx, &tables, arrival, &verdict, scratch)
 }
 
 /// The same decision over the same tables: counts nothing, changes nothing, returns the reason and the service.

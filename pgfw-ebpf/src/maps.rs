@@ -34,10 +34,15 @@ pub(crate) static SERVICE_COUNTS: PerCpuArray<record::ServiceCounters> =
 pub(crate) static NOTES: LruHashMap<record::NoteKey, record::Note> =
     LruHashMap::with_max_entries(record::MAX_NOTES, 0);
 
-/// First fragments that passed, and until when (jiffies).
+/// First fragments that passed, of those who are known.
 #[map]
-pub(crate) static FRAGMENTS: LruHashMap<record::FragmentKey, u64> =
-    LruHashMap::with_max_entries(record::MAX_FRAGMENTS, 0);
+pub(crate) static FRAGMENTS: Fragments = LruHashMap::with_max_entries(record::MAX_FRAGMENTS, 0);
+
+/// The same of anyone: a table of their own, since whoever may insert may evict.
+#[map]
+pub(crate) static OPEN_FRAGMENTS: Fragments = LruHashMap::with_max_entries(record::MAX_FRAGMENTS, 0);
+
+pub(crate) type Fragments = LruHashMap<record::FragmentKey, record::Remembered>;
 
 #[map]
 pub(crate) static ECHO: Array<record::EchoBudget> = Array::with_max_entries(1, 0);

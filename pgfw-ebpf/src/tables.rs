@@ -5,10 +5,10 @@ use pgfw_common::coverage::Jiffies;
 use pgfw_common::outgoing::Outgoing;
 use pgfw_common::parse::Ip;
 use pgfw_common::record::{
-    Coverage, CoverageKey4, CoverageKey6, FragmentKey, MAX_ETHER_TYPES, Note, NoteKey, SERVICE_BITS,
-    ServiceKey, ServiceRow, Settings,
+    Coverage, CoverageKey4, CoverageKey6, FragmentKey, MAX_ETHER_TYPES, Note, NoteKey, Remembered,
+    SERVICE_BITS, ServiceKey, ServiceRow, Settings,
 };
-use pgfw_common::tables::{Ports, Socket, Tables};
+use pgfw_common::tables::{Ports, Sender, Socket, Tables};
 
 use crate::access::{Sockets, TrieKey};
 use crate::maps;
@@ -121,11 +121,6 @@ impl<S: Sockets, const WRITES: bool> Tables for Kernel<S, WRITES> {
     }
 
     #[inline(always)]
-    fn fragment(&self, ip: &Ip, ifindex: u32) -> Option<Jiffies> {
-        find_fragment(ip, ifindex).map(|until| Jiffies(*until))
-    }
-
-    #[inline(always)]
     fn answered(&self, ip: &Ip, ports: Ports) {
         if WRITES && let Some(note) = find_note(ip, ports) {
             // SAFETY: the lookup found it; two CPUs may count two answers as one.
@@ -134,10 +129,16 @@ impl<S: Sockets, const WRITES: bool> Tables for Kernel<S, WRITES> {
     }
 
     #[inline(always)]
-    fn remember(&self, ip: &Ip, ifindex: u32, until: Jiffies) {
+    fn remember(&self, sender: Sender, ip: &Ip, ifindex: u32, until: Jiffies) {
         if WRITES {
-            remember(ip, ifindex, until.0);
+            remember(sender, ip, ifindex, until.0);
         }
+    }
+
+    #[inline(always)]
+    fn spend_fragment(&self, ip: &Ip, ifindex: u32, now: Jiffies) -> bool {
+        spend_fragment::<WRITES>(Sender::Known, ip, ifindex, now.0)
+            || spend_fragment::<WRITES>(Sender::Anyone, ip, ifindex, now.0)
     }
 
     #[inline(always)]
@@ -188,15 +189,36 @@ fn find_note(ip: &Ip, ports: Ports) -> Option<*mut Note> {
 }
 
 #[inline(never)]
-fn find_fragment(ip: &Ip, ifindex: u32) -> Option<&'static u64> {
-    // SAFETY: as for notes.
-    unsafe { maps::FRAGMENTS.get(FragmentKey::new(ip, ifindex)) }
+fn spend_fragment<const WRITES: bool>(sender: Sender, ip: &Ip, ifindex: u32, now: u64) -> bool {
+    let Some(remembered) = fragments(sender).get_ptr_mut(FragmentKey::new(ip, ifindex)) else {
+        return false;
+    };
+    // SAFETY: as for notes; two CPUs may count two fragments as one.
+    match unsafe { *remembered }.spend(Jiffies(now)) {
+        None => false,
+        Some(after) => {
+            if WRITES {
+                // SAFETY: as above.
+                unsafe { (*remembered).left = after.left };
+            }
+            true
+        }
+    }
 }
 
 #[inline(never)]
-fn remember(ip: &Ip, ifindex: u32, until: u64) {
+fn remember(sender: Sender, ip: &Ip, ifindex: u32, until: u64) {
+    let remembered = Remembered::new(Jiffies(until));
     // Full or contended: the later fragments drop, and are counted.
-    let _ = maps::FRAGMENTS.insert(FragmentKey::new(ip, ifindex), until, 0);
+    let _ = fragments(sender).insert(FragmentKey::new(ip, ifindex), remembered, 0);
+}
+
+#[inline(always)]
+fn fragments(sender: Sender) -> &'static maps::Fragments {
+    match sender {
+        Sender::Known => &maps::FRAGMENTS,
+        Sender::Anyone => &maps::OPEN_FRAGMENTS,
+    }
 }
 
 /// Notes what this host said.

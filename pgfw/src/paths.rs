@@ -36,17 +36,34 @@ impl Paths {
     pub fn ledger(&self) -> PathBuf {
         self.state_dir.join("ledger.db")
     }
-    /// Held (flock) by whoever changes the ledger, the pinned tables or PostgreSQL's files.
+    /// Held (flock) by whoever changes the ledger, the CRLs or the pinned tables; never while a server is waited for.
     pub fn change_lock(&self) -> PathBuf {
         self.state_dir.join("change.lock")
+    }
+    /// Held (flock) by whoever changes a cluster's files, also while its server is waited for. Taken before the change
+    /// lock, never while that is held.
+    pub fn cluster_lock(&self, name: &str) -> PathBuf {
+        self.state_dir.join(format!("postgres-{name}.lock"))
     }
     /// Held (flock) by the one daemon of this instance.
     pub fn daemon_lock(&self) -> PathBuf {
         self.state_dir.join("daemon.lock")
     }
+    /// Held (flock) by the one daemon that answers at the socket.
+    pub fn socket_lock(&self) -> PathBuf {
+        let mut name = self.socket.as_os_str().to_owned();
+        name.push(".lock");
+        name.into()
+    }
     /// What could not be written to the ledger, beside the control socket: another file system than the ledger's.
     pub fn unrecorded(&self) -> PathBuf {
         self.socket.with_file_name("unrecorded.json")
+    }
+    /// [`Paths::bpffs`] as every process knows it.
+    pub fn real_bpffs(&self) -> PathBuf {
+        std::fs::canonicalize(&self.bpffs)
+            .or_else(|_| std::path::absolute(&self.bpffs))
+            .unwrap_or_else(|_| self.bpffs.clone())
     }
     /// `NAME` is the `[[postgres]]` entry's name.
     pub fn postgres(&self, name: &str) -> PathBuf {

@@ -123,7 +123,7 @@ fn a_revocation_on_a_full_disk_says_what_is_missing_and_is_made_up_for() {
         let alice = issue_client(&store, &mut ledger, &request, T0)
             .unwrap()
             .certificate;
-        refresh(&store, &mut ledger, &targets, T0).unwrap();
+        refresh(&store, &mut ledger, &[], &targets, T0).unwrap();
         let lists = |folder: &Path| -> Vec<Vec<u8>> {
             let files = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path());
             files.map(|f| std::fs::read(f).unwrap()).collect()
@@ -153,7 +153,7 @@ fn a_revocation_on_a_full_disk_says_what_is_missing_and_is_made_up_for() {
 
         std::fs::remove_file(ballast).unwrap();
         ledger.record_revocations(&outcome.selection.revocations).unwrap();
-        refresh(&store, &mut ledger, &targets, T0).unwrap();
+        refresh(&store, &mut ledger, &[], &targets, T0).unwrap();
         assert_ne!(lists(&disk.join("crl")), before);
         assert_eq!(
             ledger

@@ -72,6 +72,7 @@ fn p11_applied_and_proven_then_nothing_to_do() {
     }));
     assert_eq!((first.generation, first.unchanged), (1, false));
     assert_eq!(first.missing_roles, ["alice"]);
+    assert_eq!(first.create_roles, ["create role \"alice\" login;"]);
     assert_eq!(fs::read(data.join("pg_hba.conf.before-pgfw")).unwrap(), former);
     assert_eq!(
         fs::read_link(data.join("pg_hba.conf")).unwrap(),
@@ -138,6 +139,93 @@ fn p10_a_broken_candidate_is_put_back() {
     // What was put back is loaded, and a good candidate passes.
     assert_eq!(managed.apply(&managed.config("", ALICE)).unwrap().generation, 1);
     managed.apply(&managed.config("", "")).unwrap();
+}
+
+/// Applies with the server out of sight: the files are switched, and the server neither told nor asked, as when an apply
+/// is killed in between.
+fn cut_off_before_the_proof(managed: &Managed, config: &pgfw::config::Config) {
+    let (pid, hidden) = ("postmaster.pid", "postmaster.hidden");
+    let data = managed.scratch.data();
+    fs::rename(data.join(pid), data.join(hidden)).expect("the server runs");
+    let applied = managed.apply(config).expect("it is for the next start");
+    fs::rename(data.join(hidden), data.join(pid)).expect("it is still there");
+    assert_eq!(steps(&applied.steps), ["written", "switched", "at next start"]);
+}
+
+/// Cut off between switch and proof, with a candidate that the server refuses, which would be fatal at its next start:
+/// the next apply goes back to what was in force, at the first apply and at later ones, whatever it wants itself.
+#[test]
+fn p10_a_candidate_that_was_never_proven_does_not_stay() {
+    let mut managed = Managed::new(Scratch::start());
+    let broken = managed.config(BROKEN, ALICE);
+    let also_broken = managed.config(&BROKEN.replace("nonsense", "rubbish"), ALICE);
+    let put_back = |wanted: &pgfw::config::Config| {
+        let before = live(&managed);
+        cut_off_before_the_proof(&managed, &broken);
+        let error = managed.apply(wanted).unwrap_err();
+        assert!(matches!(error, PostgresError::PutBack { .. }), "{error}");
+        assert_eq!(live(&managed), before);
+    };
+    put_back(&broken);
+    put_back(&also_broken);
+    assert_eq!(live(&managed).1, [""; 0].map(PathBuf::from));
+    let good = managed.config("", ALICE);
+    managed.apply(&good).unwrap();
+    put_back(&broken);
+    put_back(&also_broken);
+    // Its server starts.
+    managed.scratch.stop();
+    managed.scratch.run();
+    assert_eq!(steps(&managed.apply(&good).unwrap().steps), ["rules", "tls"]);
+
+    // A good one that was cut off is proven by the next, and stays.
+    let better = managed.config("", "");
+    cut_off_before_the_proof(&managed, &better);
+    assert_eq!(
+        steps(&managed.apply(&better).unwrap().steps),
+        ["reloaded", "rules", "tls"]
+    );
+    assert!(managed.apply(&broken).is_err());
+    assert_eq!(steps(&managed.apply(&better).unwrap().steps), ["rules", "tls"]);
+}
+
+/// Written while the server was down, and taken by it at its start: that is what a refused candidate gives way to.
+#[test]
+fn p10_what_a_server_took_at_its_start_is_gone_back_to() {
+    let mut managed = Managed::new(Scratch::stopped());
+    let config = managed.config("", ALICE);
+    assert_eq!(
+        steps(&managed.apply(&config).unwrap().steps),
+        ["written", "switched", "at next start"]
+    );
+    managed.scratch.run();
+    let before = live(&managed);
+    let error = managed.apply(&managed.config(BROKEN, ALICE)).unwrap_err();
+    assert!(matches!(error, PostgresError::PutBack { .. }), "{error}");
+    assert_eq!(live(&managed), before);
+    assert_eq!(managed.apply(&config).unwrap().generation, 1);
+}
+
+/// Nothing that fails after the proof makes an error of what is in force.
+#[test]
+fn p11_what_cannot_be_asked_after_the_proof_is_a_note() {
+    let managed = Managed::new(Scratch::start());
+    // No session gets into the database where pgfw asks; the rules are proven before it is looked up.
+    managed
+        .scratch
+        .sql("update pg_database set datallowconn = false where datname = 'postgres'");
+    let applied = managed.apply(&managed.config("", ALICE)).unwrap();
+    assert_eq!(
+        steps(&applied.steps),
+        ["written", "switched", "reloaded", "rules", "tls"]
+    );
+    let [note] = applied.notes.as_slice() else {
+        panic!("{:?}", applied.notes)
+    };
+    assert!(
+        note.contains("settings and roles") && note.contains("`main`"),
+        "{note}"
+    );
 }
 
 /// A certificate whose key is another's never reaches the server, which would drop TLS at its next start.

@@ -53,7 +53,7 @@ impl Site {
             requester: "root",
         };
         pki::init(&self.store, &mut self.ledger, &request, now()).expect("two authorities");
-        pki::refresh(&self.store, &mut self.ledger, &self.targets, now()).expect("published CRLs");
+        pki::refresh(&self.store, &mut self.ledger, &[], &self.targets, now()).expect("published CRLs");
         let request = ServerRequest {
             cluster: "main",
             names,

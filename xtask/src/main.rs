@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod fuzz;
 mod setup;
 mod shell;
 mod test;
@@ -31,6 +32,7 @@ enum Command {
     /// or tied to one machine.
     Check,
     Demo(demo::Arguments),
+    Fuzz(fuzz::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Vm(arguments) => vm::run(&arguments),
         Command::Check => check::run(),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match outcome {
         Ok(code) => code,

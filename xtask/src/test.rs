@@ -65,7 +65,7 @@ pub(crate) fn build_pgfw() -> Result<PathBuf> {
     Ok(own.with_file_name("pgfw"))
 }
 
-fn need_root() -> Result<()> {
+pub(crate) fn need_root() -> Result<()> {
     if shell::root() == Root::Unavailable {
         bail!(
             "The lab makes network namespaces and loads programs: run this as root (`--pure` tests do without)."

@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use crate::address::{Family, is_link_local, is_solicited_node, same};
+use crate::address::{Family, Martian, is_link_local, is_solicited_node, martian, same};
 use crate::coverage::Admission;
 use crate::decide::{Arrival, admission, transport};
 use crate::packet::Packet;
@@ -166,6 +166,10 @@ fn error<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival, ip: &Ip
         return Reason::IcmpErrorUnrelated;
     }
     let quote = &*black_box(quote);
+    // Flows of IPv4 are known by their mapped addresses: an IPv6 packet that wears one is none of ours.
+    if martian(&quote.ends.remote, quote.family) == Some(Martian::Mapped) {
+        return Reason::IcmpErrorUnrelated;
+    }
     // Padding behind the packet quotes nothing: the stack cuts it off before it looks.
     let is_quoted = quote.transport as usize + size_of::<wire::Icmp>() <= ip.end as usize;
     // What we sent has our address as its source, and the error comes to that address.
@@ -194,18 +198,22 @@ fn is_live<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival, quote
             tables.tcp_socket(quote, ports) == Socket::Connected
                 || tables.track() && is_noted(tables, arrival, quote, ports)
         }
-        wire::UDP => is_noted(tables, arrival, quote, ports) || is_served(tables, arrival, quote, ports),
+        wire::UDP => {
+            is_noted(tables, arrival, quote, ports) || is_served(tables, arrival, quote, ports.local)
+        }
         wire::ICMP | wire::ICMPV6 => is_noted(tables, arrival, quote, echo_ports(&header)),
-        _ => false,
+        protocol if transport::begins_with_ports(protocol) => is_served(tables, arrival, quote, ports.local),
+        // A tunnel's packets (ESP, GRE) have no ports; their path has a largest size all the same.
+        _ => is_served(tables, arrival, quote, 0),
     }
 }
 
-/// Whether this was an answer of one of this host's UDP services to a source that it serves.
+/// Whether this went from one of this host's services to a source that it serves.
 #[inline(always)]
-fn is_served<T: Tables>(tables: &T, arrival: Arrival, quote: &Ip, ports: Ports) -> bool {
+fn is_served<T: Tables>(tables: &T, arrival: Arrival, quote: &Ip, port: u16) -> bool {
     let key = ServiceKey {
-        port: ports.local,
-        protocol: wire::UDP,
+        port,
+        protocol: quote.protocol,
         pad: 0,
     };
     matches!(

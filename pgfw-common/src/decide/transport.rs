@@ -64,10 +64,7 @@ pub(super) fn tcp<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival
             }
         }
     };
-    Verdict {
-        reason,
-        service: found.map(|(row, _)| row),
-    }
+    Verdict::at(found, reason)
 }
 
 /// RFC 9293, 3.10.7: every segment of a connection carries ACK, SYN or RST, and SYN comes neither with FIN nor RST.
@@ -111,10 +108,26 @@ pub(super) fn udp<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival
             Some(_) | None => Reason::Udp,
         },
     };
-    Verdict {
-        reason,
-        service: found.map(|(row, _)| row),
+    Verdict::at(found, reason)
+}
+
+/// The port at which a service of any further protocol stands; 0, which is no service of those that have ports, where the
+/// packet ends before them, and for protocols without ports.
+#[inline(always)]
+pub(super) fn service_port<P: Packet>(packet: &P, ip: &Ip) -> u16 {
+    if !begins_with_ports(ip.protocol) || !ip.contains(size_of::<wire::Ports>()) {
+        return 0;
     }
+    match packet.read(ip.transport as usize) {
+        Some(ports) => incoming(&ports).local,
+        None => 0,
+    }
+}
+
+/// Of the protocols beside TCP and UDP: SCTP, DCCP and UDP-Lite (RFC 9260, 3.1; RFC 4340, 5.1; RFC 3828, 3.1).
+#[inline(always)]
+pub(super) fn begins_with_ports(protocol: u8) -> bool {
+    matches!(protocol, wire::SCTP | wire::DCCP | wire::UDP_LITE)
 }
 
 /// A DHCP client asks before it has an address, through a socket no table shows (RFC 2131, 4.1; RFC 8415, 7.2): its

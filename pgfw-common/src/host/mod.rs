@@ -1,6 +1,8 @@
 //! The decision outside the kernel: the same functions over ordinary maps.
 
+pub mod corpus;
 pub mod frames;
+pub mod scene;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -8,14 +10,14 @@ use std::vec::Vec;
 
 use crate::address::{Address, Family};
 use crate::coverage::Jiffies;
-use crate::decide::{Arrival, Verdict, decide};
+use crate::decide::{Arrival, Verdict, decide, remember};
 use crate::outgoing::{Origin, outgoing};
 use crate::packet::Bytes;
 use crate::parse::Ip;
 use crate::record::{
-    Coverage, EchoBudget, FragmentKey, Note, NoteKey, Scratch, ServiceKey, ServiceRow, Settings,
+    Coverage, EchoBudget, FragmentKey, Note, NoteKey, Remembered, Scratch, ServiceKey, ServiceRow, Settings,
 };
-use crate::tables::{Ports, Socket, Tables};
+use crate::tables::{Ports, Sender, Socket, Tables};
 
 /// Everything that a decision may ask, as plain data.
 #[derive(Debug, Clone, Default)]
@@ -28,8 +30,12 @@ pub struct World {
     /// Flows whose ACK carries a SYN cookie of this host.
     pub cookies: Vec<NoteKey>,
     pub notes: RefCell<BTreeMap<NoteKey, Note>>,
-    pub fragments: RefCell<BTreeMap<FragmentKey, Jiffies>>,
+    /// First fragments that passed, of those who are known and of anyone.
+    pub fragments: RefCell<BTreeMap<FragmentKey, Remembered>>,
+    pub open_fragments: RefCell<BTreeMap<FragmentKey, Remembered>>,
     pub echo: Cell<EchoBudget>,
+    /// A packet is only asked about: nothing is written.
+    pub asked: Cell<bool>,
 }
 
 /// One row of the coverage.
@@ -45,7 +51,23 @@ pub struct Prefix {
 impl World {
     /// Judges a frame from outside.
     pub fn judge(&self, frame: &[u8], arrival: Arrival) -> Verdict {
-        decide(&Bytes(frame), self, arrival, &mut Scratch::EMPTY.clone())
+        let mut scratch = Scratch::EMPTY;
+        let verdict = decide(&Bytes(frame), self, arrival, &mut scratch);
+        remember(self, arrival, &scratch.ip, verdict.reason.number(), verdict.world);
+        verdict
+    }
+
+    /// What [`World::judge`] would say; like the kernel's probe it changes nothing.
+    pub fn ask(&self, frame: &[u8], arrival: Arrival) -> Verdict {
+        self.ask_with(frame, arrival, &mut Scratch::EMPTY.clone())
+    }
+
+    /// The same over a scratch in which something may stand.
+    pub fn ask_with(&self, frame: &[u8], arrival: Arrival, scratch: &mut Scratch) -> Verdict {
+        self.asked.set(true);
+        let verdict = decide(&Bytes(frame), self, arrival, scratch);
+        self.asked.set(false);
+        verdict
     }
 
     /// Sends a frame of a socket of this host.
@@ -125,29 +147,49 @@ impl Tables for World {
         self.notes.borrow().get(&NoteKey::new(ip, ports)).copied()
     }
 
-    fn fragment(&self, ip: &Ip, ifindex: u32) -> Option<Jiffies> {
-        self.fragments
-            .borrow()
-            .get(&FragmentKey::new(ip, ifindex))
-            .copied()
-    }
-
     fn answered(&self, ip: &Ip, ports: Ports) {
-        if let Some(note) = self.notes.borrow_mut().get_mut(&NoteKey::new(ip, ports)) {
+        if !self.asked.get()
+            && let Some(note) = self.notes.borrow_mut().get_mut(&NoteKey::new(ip, ports))
+        {
             note.answers = note.answers.saturating_add(1);
         }
     }
 
-    fn remember(&self, ip: &Ip, ifindex: u32, until: Jiffies) {
-        self.fragments
+    fn remember(&self, sender: Sender, ip: &Ip, ifindex: u32, until: Jiffies) {
+        let table = match sender {
+            Sender::Known => &self.fragments,
+            Sender::Anyone => &self.open_fragments,
+        };
+        table
             .borrow_mut()
-            .insert(FragmentKey::new(ip, ifindex), until);
+            .insert(FragmentKey::new(ip, ifindex), Remembered::new(until));
+    }
+
+    fn spend_fragment(&self, ip: &Ip, ifindex: u32, now: Jiffies) -> bool {
+        let key = FragmentKey::new(ip, ifindex);
+        [&self.fragments, &self.open_fragments].into_iter().any(|table| {
+            let mut table = table.borrow_mut();
+            let Some(remembered) = table.get_mut(&key) else {
+                return false;
+            };
+            match remembered.spend(now) {
+                Some(after) => {
+                    if !self.asked.get() {
+                        *remembered = after;
+                    }
+                    true
+                }
+                None => false,
+            }
+        })
     }
 
     fn spend_echo(&self, now: Jiffies) -> bool {
         match self.echo.get().spend(now, self.settings.hz) {
             Some(after) => {
-                self.echo.set(after);
+                if !self.asked.get() {
+                    self.echo.set(after);
+                }
                 true
             }
             None => false,

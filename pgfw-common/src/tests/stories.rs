@@ -410,7 +410,50 @@ fn f30_a_tracked_containers_connection_gets_its_answers_and_no_other_does() {
         Reason::NewTcp,
         "a new connection to us"
     );
+    // One that is never answered is forgotten sooner.
+    world.forward(&Frame::tcp((HOST, 40_002), (PEER, 443), SYN).0, at(0).now);
+    let late = Frame::tcp((PEER, 443), (HOST, 40_002), SYN | ACK);
+    assert_eq!(reason(&world, &late, 240), Reason::NoConnection);
     assert_eq!(reason(&world, &answer, 239), Reason::Answer);
     assert_eq!(reason(&world, &answer, 7_439), Reason::Answer, "established");
     assert_eq!(reason(&world, &answer, 7_440), Reason::NoConnection, "forgotten");
+}
+
+#[test]
+fn a_protocol_is_served_at_its_ports_where_it_has_some() {
+    let mut world = world();
+    let row = |service| ServiceRow {
+        service,
+        counter: service,
+    };
+    let key = |protocol, port| ServiceKey {
+        port,
+        protocol,
+        pad: 0,
+    };
+    // SCTP at one port, VRRP, both open to PEER as DNS is.
+    world.services.insert(key(132, 3868), row(2));
+    world.services.insert(key(112, 0), row(2));
+    let sctp = |from, port: u16| {
+        Frame::ip(
+            from,
+            HOST,
+            132,
+            &[&[0x12, 0x34][..], &port.to_be_bytes(), &[0; 12]].concat(),
+        )
+    };
+    for (from, port, expected) in [
+        (PEER, 3868, Reason::Service),
+        (OTHER, 3868, Reason::ServiceClosed),
+        (PEER, 3867, Reason::Protocol),
+        (PEER, 0, Reason::Protocol),
+    ] {
+        assert_eq!(reason(&world, &sctp(from, port), 0), expected, "{from}, {port}");
+    }
+    let cut = Frame::ip(PEER, HOST, 132, &[0x12, 0x34, 0x0f]);
+    assert_eq!(reason(&world, &cut, 0), Reason::Protocol);
+    // What stands where ports would be means nothing here.
+    let vrrp = |from| Frame::ip(from, HOST, 112, &[0x21, 51, 0x0f, 0x1c, 0, 1, 0, 0]);
+    assert_eq!(reason(&world, &vrrp(PEER), 0), Reason::Service);
+    assert_eq!(reason(&world, &vrrp(OTHER), 0), Reason::ServiceClosed);
 }

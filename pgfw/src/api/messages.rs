@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::config::check_network;
+use crate::failure::Failure;
 use crate::policy::{Answer, Origin};
 
 /// `POST /v1/entries`: open or close a network.
@@ -26,6 +28,49 @@ pub struct AddEntry {
     pub force: bool,
 }
 
+impl AddEntry {
+    /// What no entry may hold, whoever asks for it: the command line and anything else that speaks to the socket.
+    ///
+    /// # Errors
+    /// A network with host bits or an IPv4-mapped one, no time at all, a comment that is no line of text.
+    pub fn check(&self) -> Result<(), Failure> {
+        let AddEntry {
+            answer: _,
+            net,
+            service: _,
+            seconds,
+            comment,
+            force: _,
+        } = self;
+        network(*net)?;
+        if *seconds == Some(0) {
+            return Err(Failure::invalid(
+                "an entry that ends needs at least one second",
+                "Write a time like 30m or 2h.",
+            ));
+        }
+        if comment
+            .as_ref()
+            .is_some_and(|c| c.chars().count() > LONGEST_COMMENT || c.chars().any(char::is_control))
+        {
+            return Err(Failure::invalid(
+                "the comment is no line of text",
+                format!(
+                    "Write at most {LONGEST_COMMENT} characters, without line breaks or control characters."
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// `pgfw list` shows it in one line of a table.
+const LONGEST_COMMENT: usize = 200;
+
+fn network(net: IpNet) -> Result<(), Failure> {
+    check_network(net).map_err(|(message, remedy)| Failure::invalid(message, remedy))
+}
+
 /// `POST /v1/entries/remove`: take back what `allow` or `deny` recorded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,6 +83,14 @@ pub struct RemoveEntry {
     pub cut: bool,
     #[serde(default)]
     pub force: bool,
+}
+
+impl RemoveEntry {
+    /// # Errors
+    /// A network that no entry can have.
+    pub fn check(&self) -> Result<(), Failure> {
+        network(self.net)
+    }
 }
 
 /// What a change did.
@@ -62,6 +115,20 @@ pub struct Reload {
     pub force: bool,
 }
 
+impl Reload {
+    /// # Errors
+    /// No time in which to confirm.
+    pub fn check(&self) -> Result<(), Failure> {
+        match self.confirm {
+            Some(0) => Err(Failure::invalid(
+                "a change that waits for its confirmation needs at least one second",
+                "Write a time like 60s.",
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 /// The answer to a reload.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Reloaded {
@@ -73,6 +140,15 @@ pub struct Reloaded {
     pub difference: Vec<String>,
     /// What could not be done: interfaces that carry no policy, and why.
     pub complaints: Vec<String>,
+}
+
+/// `POST /v1/off`: detach everything. An empty body means the daemon's own pins.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Off {
+    /// The pin folder that is meant: another instance's daemon may answer at the socket.
+    #[serde(default)]
+    pub bpffs: Option<std::path::PathBuf>,
 }
 
 /// `POST /v1/check`: what the loaded program would do with a packet.

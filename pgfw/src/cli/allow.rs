@@ -109,27 +109,17 @@ impl Opening {
             comment,
             force,
         } = self;
-        let seconds = duration.map(|d| d.as_secs());
-        if seconds == Some(0) {
-            return Err(Failure::invalid(
-                "--for needs at least one second",
-                "Write a time like 30m or 2h.",
-            ));
-        }
-        if comment.as_ref().is_some_and(|c| c.chars().any(char::is_control)) {
-            return Err(Failure::invalid(
-                "--comment holds a control character",
-                "Write it as one line of text.",
-            ));
-        }
-        Ok(AddEntry {
+        let request = AddEntry {
             answer,
             net: network(&net)?,
             service,
-            seconds,
+            seconds: duration.map(|d| d.as_secs()),
             comment,
             force,
-        })
+        };
+        // Also where no daemon answers that could refuse it.
+        request.check()?;
+        Ok(request)
     }
 }
 

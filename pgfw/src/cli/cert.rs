@@ -11,7 +11,7 @@ use crate::api::Changed;
 use crate::clock::{Now, WallTime};
 use crate::failure::{Code, Failure};
 use crate::ledger::types::{Certificate, RevocationReason};
-use crate::ops::{Engine, IssueRequest, IssuedCertificate, Revoke, Revoked, requester};
+use crate::ops::{Engine, IssueRequest, IssuedCertificate, Opened, Revoke, Revoked, Shut, Why, requester};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Cert {
@@ -21,7 +21,7 @@ pub(super) enum Cert {
         #[arg(value_name = "NAME")]
         cluster: Option<String>,
     },
-    /// Issue an identity's certificate; its networks are open at once.
+    /// Issue an identity's certificate; its networks open at once in the policy that runs.
     Issue {
         /// An identity of pgfw.toml.
         name: String,
@@ -143,6 +143,9 @@ fn issue(context: &Context, request: &IssueRequest, who: &str) -> Result<ExitCod
         Err(failure) if failure.code == Code::Unreachable => engine.refreshed(),
         answered => answered,
     };
+    let opened = opened
+        .and_then(|_| engine.opened_for(&done.issued.certificate.name))
+        .map(|opened| done.opened = Some(opened));
     let bundled = match &request.bundle {
         Some(folder) => engine
             .bundle(&done.issued, folder)
@@ -182,7 +185,7 @@ fn print_issued(context: &Context, done: &IssuedCertificate) {
     let IssuedCertificate {
         issued,
         bundle,
-        networks,
+        opened,
     } = done;
     let certificate = &issued.certificate;
     println!(
@@ -198,15 +201,31 @@ fn print_issued(context: &Context, done: &IssuedCertificate) {
     if let Some(key) = &issued.key_file {
         println!("  key          {}", key.display());
     }
-    if networks.is_empty() {
-        println!("  networks     none of its own: it may log in from wherever the filter admits");
-    } else {
-        let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
-        println!("  networks     {} (open while it is valid)", networks.join(", "));
+    if let Some(opened) = opened {
+        print_networks(opened);
     }
     if let Some(bundle) = bundle {
         println!("  bundle       {}", bundle.folder.display());
         println!("Connect with:  {}", bundle.command);
+    }
+}
+
+fn print_networks(opened: &Opened) {
+    let Opened { networks, shut } = opened;
+    if networks.is_empty() && shut.is_empty() {
+        println!("  networks     none of its own: it may log in from wherever the filter admits");
+    }
+    if !networks.is_empty() {
+        let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+        println!("  networks     {} (open while it is valid)", networks.join(", "));
+    }
+    for Shut { net, why } in shut {
+        let until = match why {
+            Why::NotEnforced => "opens when pgfw enforces: no policy judges packets now",
+            Why::NotReloaded => "not open: `pgfw reload` brings it into the policy that runs",
+            Why::Denied => "not open: a `pgfw deny` covers it",
+        };
+        println!("  networks     {net} ({until})");
     }
 }
 
@@ -252,7 +271,7 @@ fn revoke(context: &Context, request: &Revoke, who: &str) -> Result<ExitCode, Fa
                 "Start the daemon, which tries again until it is done, or run this again: it changes nothing twice."
             }
             (false, false) => {
-                "Free space and run this again before anything is restarted: what is closed now could not be written down."
+                "Free space and run this again before this host restarts: what is closed now is kept in /run only."
             }
         },
     ))

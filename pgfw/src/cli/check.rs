@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::{Context, capture, list, output};
 use crate::api::{self, Verdict};
+use crate::config::{PROTOCOLS, protocol_number};
 use crate::failure::Failure;
 use crate::observe::frame::{self, Transport};
 
@@ -19,9 +20,9 @@ pub(super) struct Check {
     /// The port it goes to.
     #[arg(long, default_value_t = 5432)]
     port: u16,
-    /// tcp or udp.
-    #[arg(long, default_value = "tcp", value_parser = ["tcp", "udp"])]
-    protocol: String,
+    /// tcp, udp, or any other that a service can have: vrrp, esp, a number.
+    #[arg(long, default_value = "tcp", value_parser = protocol)]
+    protocol: u8,
     /// A segment in the middle of a connection (ACK) instead of its first (SYN).
     #[arg(long, conflicts_with = "protocol")]
     ack: bool,
@@ -34,6 +35,13 @@ pub(super) struct Check {
     /// Print nothing; exit 0 for pass, 1 for drop.
     #[arg(long)]
     quiet: bool,
+}
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+fn protocol(name: &str) -> Result<u8, String> {
+    protocol_number(name).ok_or_else(|| format!("no IP protocol that pgfw knows; write {PROTOCOLS}"))
 }
 
 impl Check {
@@ -53,10 +61,11 @@ impl Check {
         let frame = match (hex, source) {
             (Some(hex), _) => frame::from_hex(&hex)?,
             (None, Some(source)) => {
-                let transport = match (protocol.as_str(), ack) {
-                    ("udp", _) => Transport::Udp,
-                    (_, true) => Transport::TcpAck,
-                    (_, false) => Transport::TcpSyn,
+                let transport = match (protocol, ack) {
+                    (TCP, true) => Transport::TcpAck,
+                    (TCP, false) => Transport::TcpSyn,
+                    (UDP, _) => Transport::Udp,
+                    (other, _) => Transport::Other(other),
                 };
                 frame::build(source, port, transport)
             }

@@ -97,8 +97,11 @@ fn print(applied: &Applied) {
         unchanged,
         steps,
         pending_restart,
+        restart,
         overridden,
         missing_roles,
+        create_roles,
+        notes,
     } = applied;
     if *unchanged {
         println!("{cluster}: nothing to change; generation {generation} is in place.");
@@ -108,9 +111,10 @@ fn print(applied: &Applied) {
     }
     if !pending_restart.is_empty() {
         println!(
-            "{cluster}: ! from its next restart on: {}",
+            "{cluster}: ! the server has to be restarted; from then on counts: {}",
             pending_restart.join(", ")
         );
+        println!("{cluster}:     {restart}");
     }
     for other in overridden {
         println!(
@@ -123,6 +127,12 @@ fn print(applied: &Applied) {
             "{cluster}: ! roles that do not exist yet: {}",
             missing_roles.join(", ")
         );
+        for statement in create_roles {
+            println!("{cluster}:     {statement}");
+        }
+    }
+    for note in notes {
+        println!("{cluster}: ! {note}");
     }
 }
 

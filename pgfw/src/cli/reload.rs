@@ -35,18 +35,12 @@ impl Reload {
             confirm,
             force,
         } = self;
-        let confirm = confirm.map(|d| d.as_secs());
-        if confirm == Some(0) {
-            return Err(Failure::invalid(
-                "--confirm needs at least one second",
-                "Write a time like 60s.",
-            ));
-        }
         let request = api::Reload {
             dry_run,
-            confirm,
+            confirm: confirm.map(|d| d.as_secs()),
             force,
         };
+        request.check()?;
         let done: api::Reloaded = context.client().post("/v1/reload", &request)?;
         let code = if done.complaints.is_empty() {
             ExitCode::SUCCESS

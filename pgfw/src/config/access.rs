@@ -19,7 +19,7 @@ impl File<'_> {
                     p,
                     "service.protocol",
                     format!("`{}` is no IP protocol that pgfw knows", p.as_ref()),
-                    "Write tcp, udp, sctp, vrrp, esp, ah, gre, ospf, or a number from 0 to 255.",
+                    format!("Write {PROTOCOLS}."),
                 )
             })?,
         };
@@ -78,6 +78,19 @@ impl File<'_> {
         }
     }
 
+    /// No database at all makes sense for a standby only, which replicates and does nothing else.
+    fn databases(
+        &self,
+        items: Option<Vec<Text>>,
+        key: &str,
+        replication: bool,
+    ) -> Result<Option<Vec<String>>, ConfigError> {
+        match items {
+            Some(none) if none.is_empty() && replication => Ok(Some(Vec::new())),
+            items => self.pg_names(items, key),
+        }
+    }
+
     pub(super) fn identity(&self, raw: raw::Identity) -> Result<Identity, ConfigError> {
         let raw::Identity {
             name,
@@ -101,7 +114,7 @@ impl File<'_> {
             .pg_names(roles, "identity.roles")?
             .unwrap_or_else(|| vec![name.as_ref().clone()]);
         Ok(Identity {
-            databases: self.pg_names(databases, "identity.databases")?,
+            databases: self.databases(databases, "identity.databases", replication)?,
             networks: self.networks(networks, "identity.networks")?,
             ttl: ttl
                 .map(|t| self.duration(Some(t), "identity.ttl", "30d"))
@@ -134,7 +147,7 @@ impl File<'_> {
                 Method::ScramSha256,
                 &[("scram-sha-256", Method::ScramSha256), ("md5", Method::Md5)],
             )?,
-            databases: self.pg_names(databases, "login.databases")?,
+            databases: self.databases(databases, "login.databases", replication)?,
             networks: self.networks(networks, "login.networks")?,
             plaintext: self.word(
                 plaintext,
@@ -149,7 +162,11 @@ impl File<'_> {
     }
 }
 
-fn protocol_number(name: &str) -> Option<u8> {
+/// What may be written for an IP protocol.
+pub const PROTOCOLS: &str = "tcp, udp, sctp, vrrp, esp, ah, gre, ospf, or a number from 0 to 255";
+
+/// An IP protocol by its name or number.
+pub fn protocol_number(name: &str) -> Option<u8> {
     Some(match name {
         "tcp" => 6,
         "udp" => 17,

@@ -1,6 +1,6 @@
 //! Raw text → checked [`Config`]: parse, don't validate. Every refusal names file, line and key.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
@@ -158,7 +158,10 @@ impl File<'_> {
             crl_ttl,
         } = raw;
         Ok(Pki {
-            directory: directory.map_or_else(|| PathBuf::from("/etc/pgfw/pki"), |d| d.into_inner().into()),
+            directory: directory.map_or_else(
+                || Ok(PathBuf::from("/etc/pgfw/pki")),
+                |d| self.path(&d, "pki.directory"),
+            )?,
             client_ttl: self.duration(client_ttl, "pki.client_ttl", "30d")?,
             server_ttl: self.duration(server_ttl, "pki.server_ttl", "90d")?,
             crl_ttl: self.duration(crl_ttl, "pki.crl_ttl", "365d")?,
@@ -167,27 +170,7 @@ impl File<'_> {
 
     /// One port of one protocol belongs to one service.
     fn ports_are_disjoint(&self, config: &Config) -> Result<(), ConfigError> {
-        let mut seen: HashSet<(u8, u16)> = HashSet::new();
         let mut names: HashSet<&str> = HashSet::from(["ssh"]);
-        let ssh = config.ssh.ports.iter().map(|p| (6, *p, "ssh"));
-        let clusters = config.postgres.iter().map(|c| (6, c.port, c.name.as_str()));
-        let services = config.services.iter().flat_map(|s| {
-            let ports = if s.ports.is_empty() {
-                vec![0]
-            } else {
-                s.ports.clone()
-            };
-            ports.into_iter().map(|p| (s.protocol, p, s.name.as_str()))
-        });
-        for (protocol, port, name) in ssh.chain(clusters).chain(services) {
-            if !seen.insert((protocol, port)) {
-                return Err(self.somewhere(
-                    name,
-                    format!("port {port} (IP protocol {protocol}) belongs to two services"),
-                    "Give each service ports of its own.",
-                ));
-            }
-        }
         let names_of = config
             .postgres
             .iter()
@@ -200,6 +183,38 @@ impl File<'_> {
                     "two services have this name",
                     "Give each a name of its own.",
                 ));
+            }
+        }
+        let mut seen: HashMap<(u8, u16), &str> = HashMap::new();
+        let ssh = config.ssh.ports.iter().map(|p| (6, *p, "ssh"));
+        let clusters = config.postgres.iter().map(|c| (6, c.port, c.name.as_str()));
+        let services = config.services.iter().flat_map(|s| {
+            let ports = if s.ports.is_empty() {
+                vec![0]
+            } else {
+                s.ports.clone()
+            };
+            ports.into_iter().map(|p| (s.protocol, p, s.name.as_str()))
+        });
+        for (protocol, port, name) in ssh.chain(clusters).chain(services) {
+            match seen.insert((protocol, port), name) {
+                None => {}
+                Some(other) if other == name => {
+                    return Err(self.somewhere(
+                        name,
+                        format!("port {port} stands twice in the ports of {name}"),
+                        "Write it once.",
+                    ));
+                }
+                Some(other) => {
+                    return Err(self.somewhere(
+                        name,
+                        format!(
+                            "port {port} (IP protocol {protocol}) belongs to two services: {other} and {name}"
+                        ),
+                        "Give each service ports of its own.",
+                    ));
+                }
             }
         }
         for (kind, all) in [

@@ -1,7 +1,5 @@
 //! `[[postgres]]`: one cluster of this host.
 
-use std::path::PathBuf;
-
 use toml::Spanned;
 
 use super::raw::{self, Text};
@@ -28,9 +26,9 @@ impl File<'_> {
         let location = match (cluster, data_directory) {
             (Some(c), None) => self.debian_cluster(&c)?,
             (None, Some(d)) => {
-                let data = PathBuf::from(d.as_ref());
+                let data = self.path(&d, "postgres.data_directory")?;
                 let config_file = match config_file {
-                    Some(f) => PathBuf::from(f.into_inner()),
+                    Some(f) => self.path(&f, "postgres.config_file")?,
                     None => data.join("postgresql.conf"),
                 };
                 Location::Directories { data, config_file }

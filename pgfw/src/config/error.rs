@@ -9,6 +9,10 @@ use crate::failure::{Code, Explain};
 pub enum ConfigError {
     #[error("{} cannot be read", file.display())]
     Read { file: PathBuf, source: std::io::Error },
+    #[error("{} is a folder, not a file", file.display())]
+    Folder { file: PathBuf },
+    #[error("{}:{line}: this is not text in UTF-8", file.display())]
+    NotText { file: PathBuf, line: usize },
     /// Not TOML, or of the wrong type.
     #[error("{}:{line}: {message}", file.display())]
     Syntax {
@@ -48,6 +52,13 @@ impl Explain for ConfigError {
             ConfigError::Read { file, source: _ } => {
                 format!("Make {} readable for the user that runs pgfw.", file.display())
             }
+            ConfigError::Folder { file } => {
+                format!("Name the file itself, like {}.", file.join("pgfw.toml").display())
+            }
+            ConfigError::NotText { file, line: _ } => format!(
+                "Save {} as UTF-8; if it is no configuration, name another file with --config.",
+                file.display()
+            ),
             ConfigError::Syntax {
                 file: _,
                 line,

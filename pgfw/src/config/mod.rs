@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use access::{PROTOCOLS, protocol_number};
 pub use error::ConfigError;
 pub(crate) use error::near_miss;
-pub use values::parse_network;
+pub use values::{check_network, parse_network};
 
 /// `pgfw.toml`, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,9 +40,21 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], naming the file, the line and the key.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            file: path.to_owned(),
-            source,
+        let file = || path.to_owned();
+        let bytes = std::fs::read(path).map_err(|source| {
+            if source.kind() == std::io::ErrorKind::IsADirectory {
+                ConfigError::Folder { file: file() }
+            } else {
+                ConfigError::Read { file: file(), source }
+            }
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| ConfigError::NotText {
+            file: file(),
+            line: error.as_bytes()[..error.utf8_error().valid_up_to()]
+                .iter()
+                .filter(|b| **b == b'\n')
+                .count()
+                + 1,
         })?;
         Config::parse(&text, path)
     }
@@ -226,7 +239,7 @@ pub struct Identity {
     pub name: String,
     /// PostgreSQL roles; at least one.
     pub roles: Vec<String>,
-    /// `None`: all databases.
+    /// `None`: all databases; empty: none, for who replicates only.
     pub databases: Option<Vec<String>>,
     /// Physical replication.
     pub replication: bool,
@@ -242,7 +255,7 @@ pub struct Login {
     pub name: String,
     pub method: Method,
     pub roles: Vec<String>,
-    /// `None`: all databases.
+    /// `None`: all databases; empty: none, for who replicates only.
     pub databases: Option<Vec<String>>,
     pub replication: bool,
     pub networks: Vec<IpNet>,

@@ -47,6 +47,16 @@ fn an_identity_and_a_login_take_their_defaults() {
     assert_eq!(config.logins[0].networks.len(), 1, "duplicates are merged");
 }
 
+#[test]
+fn who_replicates_needs_no_database() {
+    let config = parse(&format!(
+        "{HOST}[[identity]]\nname = \"standby\"\ndatabases = []\nreplication = true\n"
+    ))
+    .expect("right");
+    assert_eq!(config.identities[0].databases, Some(Vec::new()));
+    assert!(config.identities[0].replication);
+}
+
 /// Each row: what is appended to a good host, what the message must name, what the remedy must say.
 #[test]
 fn p08_what_cannot_be_meant_is_refused_with_file_line_key_and_remedy() {
@@ -128,6 +138,11 @@ fn p08_what_cannot_be_meant_is_refused_with_file_line_key_and_remedy() {
             "Leave the key out",
         ),
         (
+            "[[identity]]\nname = \"a\"\ndatabases = []",
+            &["identity.databases is empty"],
+            "Leave the key out",
+        ),
+        (
             "[[identity]]\nname = \"a\"\n[[identity]]\nname = \"a\"",
             &["two [[identity]]"],
             "rename",
@@ -141,6 +156,33 @@ fn p08_what_cannot_be_meant_is_refused_with_file_line_key_and_remedy() {
             "[[postgres]]\nname = \"main\"\ncluster = \"15/other\"\nport = 5433",
             &["two services have this name"],
             "own",
+        ),
+        // A port said twice is no quarrel between services.
+        (
+            "[ssh]\nports = [22, 22]",
+            &["port 22 stands twice", "ssh"],
+            "Write it once",
+        ),
+        (
+            "[[service]]\nname = \"x\"\nports = [\"9100\", \"9090-9110\"]",
+            &["port 9100 stands twice", "of x"],
+            "Write it once",
+        ),
+        // Paths that mean one thing to the daemon and another to a command.
+        (
+            "[pki]\ndirectory = \"pki\"",
+            &["pgfw.toml:7", "pki.directory", "`pki` is not an absolute path"],
+            "from `/` on",
+        ),
+        (
+            "[[postgres]]\nname = \"b\"\nport = 5433\ndata_directory = \"data/15\"",
+            &["pgfw.toml:9", "postgres.data_directory", "`data/15`"],
+            "from `/` on",
+        ),
+        (
+            "[[postgres]]\nname = \"b\"\nport = 5433\ndata_directory = \"/d\"\nconfig_file = \"./p.conf\"",
+            &["pgfw.toml:10", "postgres.config_file", "`./p.conf`"],
+            "from `/` on",
         ),
         (
             "[pki]\nclient_ttl = \"soon\"",
@@ -173,6 +215,18 @@ fn a_file_that_is_not_there_or_not_toml_is_named() {
         missing.message.contains("/nonexistent/pgfw.toml") && missing.remedy.contains("--config"),
         "{missing}"
     );
+    let folder = tempfile::tempdir().expect("a folder");
+    let failure = Failure::from(Config::read(folder.path()).expect_err("a folder"));
+    assert!(failure.message.contains("is a folder"), "{failure}");
+    assert!(failure.remedy.contains("Name the file"), "{failure}");
+    let latin1 = folder.path().join("latin1.toml");
+    std::fs::write(&latin1, b"[firewall]\n# caf\xe9\n").expect("a file");
+    let failure = Failure::from(Config::read(&latin1).expect_err("not UTF-8"));
+    assert!(
+        failure.message.contains("latin1.toml:2") && failure.message.contains("UTF-8"),
+        "{failure}"
+    );
+    assert!(failure.remedy.contains("as UTF-8"), "{failure}");
     let broken = refused("[firewall\n");
     assert!(broken.message.contains("pgfw.toml:1"), "{broken}");
 }

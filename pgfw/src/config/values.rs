@@ -1,7 +1,7 @@
 //! One kind of value each: networks, words, durations, names; and where in the file a wrong one stands.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -35,6 +35,20 @@ impl File<'_> {
             }
         }
         Ok(nets)
+    }
+
+    /// The daemon and a command run in different folders: only an absolute path means the same to both.
+    pub(super) fn path(&self, text: &Text, key: &str) -> Result<PathBuf, ConfigError> {
+        let path = PathBuf::from(text.as_ref());
+        if path.is_absolute() {
+            return Ok(path);
+        }
+        Err(self.value(
+            text,
+            key,
+            format!("`{}` is not an absolute path", text.as_ref()),
+            "Write the whole path, from `/` on.",
+        ))
     }
 
     pub(super) fn port(&self, port: &Spanned<u16>, key: &str) -> Result<u16, ConfigError> {
@@ -239,10 +253,18 @@ pub fn parse_network(text: &str) -> Result<IpNet, (String, String)> {
             }
         },
     };
+    check_network(net).map(|()| net)
+}
+
+/// Refuses a network that would not mean what it seems to.
+///
+/// # Errors
+/// What is wrong, and what to write instead.
+pub fn check_network(net: IpNet) -> Result<(), (String, String)> {
     if net.trunc() != net {
         return Err((
             format!(
-                "`{text}` has host bits set beyond its prefix of {}",
+                "`{net}` has host bits set beyond its prefix of {}",
                 net.prefix_len()
             ),
             format!(
@@ -258,9 +280,9 @@ pub fn parse_network(text: &str) -> Result<IpNet, (String, String)> {
     {
         let v4 = v6.addr().to_ipv4_mapped().expect("just seen");
         return Err((
-            format!("`{text}` is an IPv4-mapped network, which never appears on the wire"),
+            format!("`{net}` is an IPv4-mapped network, which never appears on the wire"),
             format!("Write {v4}/{} instead.", v6.prefix_len() - 96),
         ));
     }
-    Ok(net)
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Shared;
 use crate::clock::{BootTime, Now};
+use crate::ops::{Round, SessionWork};
 
 /// At the latest; the boot clock and the kernel's ticks are compared again then.
 const ROUND: Duration = Duration::from_secs(60);
@@ -15,13 +16,26 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(super) async fn keep(shared: Shared) {
     let mut last = String::new();
     loop {
-        let next = shared.engine_turn().await;
-        let wait = match next {
-            Ok(next) => {
+        let (next, failed) = match shared.engine_turn().await {
+            Ok(Round {
+                next,
+                sessions,
+                failed,
+            }) => {
+                if let Some(work) = sessions {
+                    // Beside the rounds: a server may not answer.
+                    tokio::spawn(end_sessions(shared.clone(), work));
+                }
+                (next, failed)
+            }
+            Err(failure) => (None, Some(failure)),
+        };
+        let wait = match failed {
+            None => {
                 last.clear();
                 next.map_or(ROUND, until).min(ROUND)
             }
-            Err(failure) => {
+            Some(failure) => {
                 let text = failure.to_string();
                 if text != last {
                     tracing::error!("{text}");
@@ -37,8 +51,18 @@ pub(super) async fn keep(shared: Shared) {
     }
 }
 
+async fn end_sessions(shared: Shared, work: SessionWork) {
+    let settled = match shared.apart(move || work.end()).await {
+        Ok(ended) => shared.with(move |engine| engine.settle_sessions(ended)).await,
+        Err(failure) => Err(failure),
+    };
+    if let Err(failure) = settled {
+        tracing::error!("{failure}");
+    }
+}
+
 impl Shared {
-    async fn engine_turn(&self) -> Result<Option<BootTime>, crate::failure::Failure> {
+    async fn engine_turn(&self) -> Result<Round, crate::failure::Failure> {
         let shared = self.clone();
         tokio::task::spawn_blocking(move || shared.lock().round())
             .await

@@ -4,13 +4,13 @@ mod clock_steps;
 mod events;
 mod keeper;
 mod link_changes;
+mod only_one;
 mod server;
 mod socket;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -45,6 +45,14 @@ impl Shared {
         joined(tokio::task::spawn_blocking(move || work(&shared.lock())).await)
     }
 
+    /// Runs blocking work that needs no engine, and may take long: nobody waits for it but who asked.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        joined(tokio::task::spawn_blocking(move || Ok(work())).await)
+    }
+
     /// Runs blocking work on the engine off the reactor's threads.
     async fn with<T: Send + 'static>(
         &self,
@@ -72,7 +80,7 @@ fn joined<T>(done: Result<Result<T, Failure>, tokio::task::JoinError>) -> Result
 /// A second daemon, a config or an interface that is wrong at the first start, a kernel that lacks something.
 pub fn run(paths: &Paths, probation: Duration) -> Result<(), Failure> {
     log_to_journal();
-    let _only_one = only_one(paths)?;
+    let _only_one = only_one::take(paths)?;
     let (engine, started) = Engine::start(paths, probation)?;
     say(&started);
     #[cfg(feature = "log")]
@@ -90,6 +98,8 @@ pub fn run(paths: &Paths, probation: Duration) -> Result<(), Failure> {
     shared.events.follow(paths);
     runtime.block_on(serve(paths, &shared))?;
     on_stop(&shared);
+    // A server that does not answer is not waited for: what it was to be told is noted, and told after the next start.
+    runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())
 }
 
@@ -128,7 +138,7 @@ fn on_stop(shared: &Shared) {
     let detach = engine
         .config()
         .is_ok_and(|c| c.firewall.on_stop == OnStop::Detach);
-    if detach {
+    if detach && engine.owns_the_pins() {
         match crate::ops::off(engine.paths()) {
             Ok(removed) => tracing::info!("stopped: {}", removed.lines.join(" ")),
             Err(failure) => tracing::error!("{failure}"),
@@ -150,29 +160,6 @@ fn say(started: &Started) {
             "first policy of this host, on probation: it undoes itself unless you say: pgfw confirm"
         ),
     }
-}
-
-fn only_one(paths: &Paths) -> Result<Flock<std::fs::File>, Failure> {
-    std::fs::create_dir_all(&paths.state_dir).map_err(|source| DaemonError::Lock {
-        file: paths.daemon_lock(),
-        source,
-    })?;
-    let file = paths.daemon_lock();
-    let open = crate::ops::lock_file(&file).map_err(|source| DaemonError::Lock {
-        file: file.clone(),
-        source,
-    })?;
-    Flock::lock(open, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
-        if errno == nix::errno::Errno::EWOULDBLOCK {
-            DaemonError::Second { file }.into()
-        } else {
-            DaemonError::Lock {
-                file,
-                source: errno.into(),
-            }
-            .into()
-        }
-    })
 }
 
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
@@ -203,13 +190,6 @@ fn log_to_journal() {
 
 #[derive(Debug, thiserror::Error)]
 enum DaemonError {
-    #[error("another pgfw daemon runs on this state ({} is locked)", file.display())]
-    Second { file: std::path::PathBuf },
-    #[error("the lock {} cannot be taken", file.display())]
-    Lock {
-        file: std::path::PathBuf,
-        source: std::io::Error,
-    },
     #[error("the daemon's runtime cannot start")]
     Runtime { source: std::io::Error },
     #[error("a part of the daemon ended by itself")]
@@ -219,12 +199,6 @@ enum DaemonError {
 impl Explain for DaemonError {
     fn remedy(&self) -> String {
         match self {
-            DaemonError::Second { file: _ } => {
-                "`pgfw status` shows it; `systemctl restart pgfw` replaces it; --state-dir makes a separate one.".into()
-            }
-            DaemonError::Lock { file, source: _ } => {
-                format!("Make the folder of {} writable for root.", file.display())
-            }
             DaemonError::Runtime { source: _ } => "Look at this process's limits (ulimit -a).".into(),
             DaemonError::PartEnded => "What is enforced goes on; report the lines before this one.".into(),
         }

@@ -16,7 +16,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 
 use super::Shared;
-use crate::api::{AddEntry, Check, CheckFrames, DaemonState, EventsAfter, LONGEST_WAIT, Reload, RemoveEntry};
+use crate::api::{
+    AddEntry, Check, CheckFrames, DaemonState, EventsAfter, LONGEST_WAIT, Off, Reload, RemoveEntry,
+};
 use crate::failure::{Code, Failure};
 use crate::ops::{Confirmation, Revoke, requester};
 
@@ -160,11 +162,15 @@ async fn revoke(
 ) -> Answer<impl Serialize> {
     peer.0.require_root("cert revoke")?;
     let request: Revoke = message(&body)?;
-    answer(
-        shared
-            .with(move |engine| engine.revoke(&request, &peer.0.name()))
-            .await,
-    )
+    // A task of its own: it goes on to its end when whoever asked hangs up.
+    let revoked = tokio::spawn(async move {
+        let begun = shared
+            .with(move |engine| engine.begin_revocation(&request, &peer.0.name()))
+            .await?;
+        let ended = shared.apart(move || begun.end_sessions()).await?;
+        shared.with(move |engine| engine.finish_revocation(ended)).await
+    });
+    answer(super::joined(revoked.await))
 }
 
 /// A command changed ledger or certificates itself: the tables follow.
@@ -172,9 +178,14 @@ async fn refresh(State(shared): State<Shared>) -> Answer<impl Serialize> {
     answer(shared.with(|engine| engine.refreshed()).await)
 }
 
-async fn off(State(shared): State<Shared>, peer: ConnectInfo<Peer>) -> Answer<impl Serialize> {
+async fn off(State(shared): State<Shared>, peer: ConnectInfo<Peer>, body: Bytes) -> Answer<impl Serialize> {
     peer.0.require_root("off")?;
-    answer(shared.with(|engine| engine.off()).await)
+    let request: Off = if body.is_empty() {
+        Off::default()
+    } else {
+        message(&body)?
+    };
+    answer(shared.with(move |engine| engine.off(&request)).await)
 }
 
 async fn unknown() -> Refusal {

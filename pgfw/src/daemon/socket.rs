@@ -10,7 +10,7 @@ use crate::failure::{Explain, Failure};
 /// The group whose members may use the control socket.
 const GROUP: &str = "pgfw";
 
-/// Binds the socket; the caller holds the daemon's lock, so one that is there belongs to nobody.
+/// Binds the socket; the caller holds the socket's lock, so one that is there belongs to nobody.
 pub(super) fn listen(path: &Path) -> Result<UnixListener, Failure> {
     let failed = |source: std::io::Error| SocketError {
         path: path.to_owned(),

@@ -45,21 +45,7 @@ pub(super) fn attach(
     ifindex: u32,
     wanted: Attach,
 ) -> Result<Attached, DatapathError> {
-    let device = query(ifindex)?.ok_or(DatapathError::NoInterface { ifindex })?;
-    match device.link_type {
-        ARPHRD_ETHER => {}
-        ARPHRD_LOOPBACK => {
-            return Err(DatapathError::Loopback {
-                interface: device.name,
-            });
-        }
-        kind => {
-            return Err(DatapathError::LinkType {
-                interface: device.name,
-                kind,
-            });
-        }
-    }
+    let device = ethernet(ifindex)?;
     counters::number_interface(pins, ifindex)?;
     let path = pins.link(ifindex, Direction::Xdp);
     let ours = id(fixed.entry.fd())?;
@@ -80,6 +66,31 @@ pub(super) fn attach(
         return Err(error);
     }
     describe(pins, ifindex)
+}
+
+/// What [`attach`] would find in its way, without attaching.
+pub(super) fn attachable(pins: &Pins, ifindex: u32) -> Result<(), DatapathError> {
+    let device = ethernet(ifindex)?;
+    let ours = live_link(&pins.link(ifindex, Direction::Xdp), ifindex)?;
+    match (device.xdp, ours) {
+        (Some(attachment), None) => Err(foreign(&device, attachment.program)),
+        (Some(_), Some(_)) | (None, _) => Ok(()),
+    }
+}
+
+/// An interface whose frames have an Ethernet header.
+fn ethernet(ifindex: u32) -> Result<Device, DatapathError> {
+    let device = query(ifindex)?.ok_or(DatapathError::NoInterface { ifindex })?;
+    match device.link_type {
+        ARPHRD_ETHER => Ok(device),
+        ARPHRD_LOOPBACK => Err(DatapathError::Loopback {
+            interface: device.name,
+        }),
+        kind => Err(DatapathError::LinkType {
+            interface: device.name,
+            kind,
+        }),
+    }
 }
 
 /// Takes everything off.

@@ -31,6 +31,10 @@ pub enum DatapathError {
          programs (Linux 5.18)"
     )]
     LargeMtu { interface: String, mtu: u32 },
+    #[error("the pins under {} belong to another instance, on the ledger {}", .path.display(), .ledger.display())]
+    OthersPins { path: PathBuf, ledger: PathBuf },
+    #[error("another pgfw daemon tends the pins under {}", .path.display())]
+    Held { path: PathBuf },
     #[error("the pins under {} are damaged: {what}", .path.display())]
     Damaged { path: PathBuf, what: String },
     #[error("the kernel refused the program {program}: {summary}")]
@@ -142,6 +146,8 @@ impl Explain for DatapathError {
             | DatapathError::Kernel { .. }
             | DatapathError::LockedMemory { .. }
             | DatapathError::LargeMtu { .. }
+            | DatapathError::OthersPins { .. }
+            | DatapathError::Held { .. }
             | DatapathError::Damaged { .. }
             | DatapathError::Verifier { .. }
             | DatapathError::SlotsFull { .. }
@@ -170,6 +176,14 @@ impl Explain for DatapathError {
             }
             DatapathError::LargeMtu { interface, mtu: _ } => {
                 format!("Set firewall.attach to \"auto\" or \"generic\", or lower the MTU of {interface} below 3500.")
+            }
+            DatapathError::OthersPins { .. } => {
+                "Name that instance's --state-dir, or give this one its own --bpffs and --socket; `pgfw off` removes them, \
+                 also where they are left of a ledger that was lost."
+                    .into()
+            }
+            DatapathError::Held { .. } => {
+                "A separate instance needs its own --config, --state-dir, --socket and --bpffs.".into()
             }
             DatapathError::Damaged { .. } => {
                 "Run `pgfw off`, which removes them, then start the daemon again; nothing is filtered in between.".into()

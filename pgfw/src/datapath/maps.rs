@@ -24,7 +24,7 @@ pub(super) const COVERAGE4: &str = "COVERAGE4";
 pub(super) const COVERAGE6: &str = "COVERAGE6";
 
 /// Pinned once for all generations.
-pub(super) const SHARED: [&str; 12] = [
+pub(super) const SHARED: [&str; 13] = [
     CONTROL,
     SLOTS,
     EGRESS_SLOTS,
@@ -33,6 +33,7 @@ pub(super) const SHARED: [&str; 12] = [
     SERVICE_COUNTS,
     "NOTES",
     "FRAGMENTS",
+    "OPEN_FRAGMENTS",
     "ECHO",
     "SCRATCH",
     EVENTS,

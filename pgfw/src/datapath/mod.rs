@@ -16,6 +16,7 @@ mod kernel;
 mod load;
 mod maps;
 mod object;
+mod owner;
 mod pins;
 mod preflight;
 mod probe;
@@ -39,8 +40,9 @@ pub use error::{DatapathError, ForeignProgram};
 pub use events::{Dropped, EventReader, LostEvents};
 pub use kernel::Kernel;
 pub use object::{COMPILER, object};
+pub use owner::{Held, Owner};
 pub use pins::Removed;
-pub use probe::Answer;
+pub use probe::{Answer, Probe};
 pub use slots::{Choice, Control};
 
 use self::load::Fixed;
@@ -82,6 +84,35 @@ impl Datapath {
     /// What this kernel can do, and what is done accordingly.
     pub fn kernel(&self) -> Kernel {
         self.kernel
+    }
+
+    /// Makes the pins this ledger's, for as long as the result is kept also this process's alone.
+    ///
+    /// # Errors
+    /// What is missing, by name, as for [`Datapath::open`]; pins of another ledger; another daemon that holds them.
+    pub fn claim(pins: &Path, owner: &Owner) -> Result<Held, DatapathError> {
+        preflight::check()?;
+        Kernel::probe()?;
+        let pins = Pins::new(pins);
+        owner::check(&pins, owner)?;
+        pins.create()?;
+        owner::claim(&pins, owner)
+    }
+
+    /// Whose pins these are; `None` where there are none, or of a pgfw that did not say.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn owner(pins: &Path) -> Result<Option<Owner>, DatapathError> {
+        owner::read(&Pins::new(pins))
+    }
+
+    /// Refuses pins of another ledger.
+    ///
+    /// # Errors
+    /// [`DatapathError::OthersPins`]; a folder that cannot be read.
+    pub fn check_owner(pins: &Path, owner: &Owner) -> Result<(), DatapathError> {
+        owner::check(&Pins::new(pins), owner)
     }
 
     /// Whether anything of pgfw, of whatever ABI, is pinned there.
@@ -243,7 +274,15 @@ impl Datapath {
         frame: &[u8],
         ifindex: Option<u32>,
     ) -> Result<Answer, DatapathError> {
-        probe::check(self.kernel, &self.pins, generation, frame, ifindex)
+        self.probe(generation)?.ask(frame, ifindex)
+    }
+
+    /// The same for many frames.
+    ///
+    /// # Errors
+    /// A generation that is not loaded.
+    pub fn probe(&self, generation: u64) -> Result<Probe, DatapathError> {
+        Probe::open(self.kernel, &self.pins, generation)
     }
 
     /// Attaches to an interface of the caller's network namespace, or adopts the attachment that is there.
@@ -252,6 +291,14 @@ impl Datapath {
     /// The loopback interface, a device without Ethernet header, a foreign program, a mode that cannot be had.
     pub fn attach(&mut self, ifindex: u32, mode: Attach) -> Result<Attached, DatapathError> {
         attach::attach(self.kernel, &self.pins, &mut self.fixed, ifindex, mode)
+    }
+
+    /// Whether something is in the way of [`Datapath::attach`], as far as that can be known without touching the device.
+    ///
+    /// # Errors
+    /// As for [`Datapath::attach`], but for a mode that cannot be had.
+    pub fn attachable(&self, ifindex: u32) -> Result<(), DatapathError> {
+        attach::attachable(&self.pins, ifindex)
     }
 
     /// Takes pgfw off an interface. One that carries nothing of it is left as it is.

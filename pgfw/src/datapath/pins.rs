@@ -59,6 +59,10 @@ impl Pins {
     pub(super) fn shared(&self) -> PathBuf {
         self.root.join(format!("v{ABI}"))
     }
+    /// The symbolic link that names whose pins these are.
+    pub(super) fn owner(&self) -> PathBuf {
+        self.root.join("owner")
+    }
     /// A map or program that all generations share.
     pub(super) fn object(&self, name: &str) -> PathBuf {
         self.shared().join(name)

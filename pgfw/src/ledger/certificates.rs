@@ -1,6 +1,6 @@
 //! Certificates and revocations.
 
-use rusqlite::{Row, params};
+use rusqlite::{Row, Transaction, params};
 
 use super::types::{Authority, Certificate, Revocation, RevocationReason};
 use super::{Ledger, LedgerError, bad_value};
@@ -38,48 +38,54 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::SerialTaken`]; [`LedgerError`]
     pub fn record_certificate(&mut self, certificate: &Certificate) -> Result<(), LedgerError> {
-        // No `..`: what has no column is named here. Revocations have rows of their own.
-        let Certificate {
-            serial,
-            authority,
-            authority_generation,
-            name,
-            subject_dn,
-            not_before,
-            not_after,
-            issued,
-            requester,
-            reason,
-            revoked: _,
-            revoke_reason: _,
-            pem,
-        } = certificate;
-        let added = self.write(|db| {
+        let added = self.write(|db| insert_certificate(db, certificate))?;
+        if added == 0 {
+            Err(taken(certificate))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Records a certificate that nobody holds yet. It counts as revoked until [`Ledger::complete_issue`]: an issue that
+    /// is cut off in between opens nothing, and what may lie on a disk somewhere is known.
+    ///
+    /// # Errors
+    /// [`LedgerError::SerialTaken`]; [`LedgerError`]
+    pub fn begin_issue(&mut self, certificate: &Certificate) -> Result<(), LedgerError> {
+        let unissued = Revocation {
+            serial: certificate.serial.clone(),
+            authority: certificate.authority,
+            authority_generation: certificate.authority_generation,
+            revoked: certificate.issued,
+            reason: UNISSUED,
+            requester: certificate.requester.clone(),
+        };
+        self.try_write(|db| {
+            if insert_certificate(db, certificate)? == 0 {
+                return Ok(Err(taken(certificate)));
+            }
+            insert_revocations(db, std::slice::from_ref(&unissued)).map(|_| Ok(()))
+        })
+    }
+
+    /// The certificate is where whoever asked for it finds it: from here on it counts.
+    ///
+    /// # Errors
+    /// [`LedgerError`]; it then counts as revoked as before.
+    pub fn complete_issue(&mut self, certificate: &Certificate) -> Result<(), LedgerError> {
+        self.write(|db| {
             db.execute(
-                "INSERT INTO certificates (serial, authority, authority_generation, name, subject_dn, not_before, \
-                 not_after, issued, requester, reason, pem) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
-                 ON CONFLICT (serial) DO NOTHING",
+                "DELETE FROM revocations WHERE serial = ?1 AND authority = ?2 AND authority_generation = ?3 \
+                 AND reason = ?4",
                 params![
-                    serial,
-                    authority.as_str(),
-                    authority_generation,
-                    name,
-                    subject_dn,
-                    not_before.0,
-                    not_after.0,
-                    issued.0,
-                    requester,
-                    reason,
-                    pem
+                    certificate.serial,
+                    certificate.authority.as_str(),
+                    certificate.authority_generation,
+                    UNISSUED.number()
                 ],
             )
-        })?;
-        match added {
-            0 => Err(LedgerError::SerialTaken {
-                serial: serial.clone(),
-            }),
-            _ => Ok(()),
-        }
+        })
+        .map(drop)
     }
 
     /// All revocations, oldest first.
@@ -110,33 +116,83 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`]
     pub fn record_revocations(&mut self, revocations: &[Revocation]) -> Result<usize, LedgerError> {
-        self.write(|db| {
-            let mut insert = db.prepare_cached(
-                "INSERT INTO revocations (serial, authority, authority_generation, revoked, reason, requester) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
-            )?;
-            let mut added = 0;
-            for revocation in revocations {
-                let Revocation {
-                    serial,
-                    authority,
-                    authority_generation,
-                    revoked,
-                    reason,
-                    requester,
-                } = revocation;
-                added += insert.execute(params![
-                    serial,
-                    authority.as_str(),
-                    authority_generation,
-                    revoked.0,
-                    reason.number(),
-                    requester
-                ])?;
-            }
-            Ok(added)
-        })
+        self.write(|db| insert_revocations(db, revocations))
     }
+}
+
+/// RFC 5280 has no reason for what was never handed out; this one says that it is of no use any more.
+const UNISSUED: RevocationReason = RevocationReason::CessationOfOperation;
+
+fn taken(certificate: &Certificate) -> LedgerError {
+    LedgerError::SerialTaken {
+        serial: certificate.serial.clone(),
+    }
+}
+
+/// How many rows it became: none when the serial is taken.
+fn insert_certificate(db: &Transaction<'_>, certificate: &Certificate) -> rusqlite::Result<usize> {
+    // No `..`: what has no column is named here. Revocations have rows of their own.
+    let Certificate {
+        serial,
+        authority,
+        authority_generation,
+        name,
+        subject_dn,
+        not_before,
+        not_after,
+        issued,
+        requester,
+        reason,
+        revoked: _,
+        revoke_reason: _,
+        pem,
+    } = certificate;
+    db.execute(
+        "INSERT INTO certificates (serial, authority, authority_generation, name, subject_dn, not_before, \
+         not_after, issued, requester, reason, pem) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
+         ON CONFLICT (serial) DO NOTHING",
+        params![
+            serial,
+            authority.as_str(),
+            authority_generation,
+            name,
+            subject_dn,
+            not_before.0,
+            not_after.0,
+            issued.0,
+            requester,
+            reason,
+            pem
+        ],
+    )
+}
+
+/// How many were new.
+fn insert_revocations(db: &Transaction<'_>, revocations: &[Revocation]) -> rusqlite::Result<usize> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO revocations (serial, authority, authority_generation, revoked, reason, requester) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+    )?;
+    let mut added = 0;
+    for revocation in revocations {
+        let Revocation {
+            serial,
+            authority,
+            authority_generation,
+            revoked,
+            reason,
+            requester,
+        } = revocation;
+        added += insert.execute(params![
+            serial,
+            authority.as_str(),
+            authority_generation,
+            revoked.0,
+            reason.number(),
+            requester
+        ])?;
+    }
+    Ok(added)
 }
 
 fn read_certificate(row: &Row<'_>) -> rusqlite::Result<Certificate> {

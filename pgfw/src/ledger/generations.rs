@@ -10,6 +10,9 @@ use crate::clock::WallTime;
 
 const COLUMNS: &str = "number, config, hash, state, deadline_wall, deadline_boot, deadline_boot_id, created";
 
+/// How many generations that no longer count are kept, for whoever looks back.
+pub const REMEMBERED: u32 = 20;
+
 impl Ledger {
     /// Records a configuration as pending and returns its number.
     ///
@@ -75,6 +78,32 @@ impl Ledger {
                  deadline_boot_id = NULL WHERE number = ?1",
             ],
         )
+    }
+
+    /// Deletes the oldest of the generations that were rolled back or superseded, but for the youngest
+    /// [`REMEMBERED`] and `in_kernel`, which may be told of in the ledger only later.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn forget_generations(&mut self, in_kernel: &[u64]) -> Result<(), LedgerError> {
+        self.write(|db| {
+            let over: Vec<i64> = db
+                .prepare_cached(
+                    "SELECT number FROM generations WHERE state IN ('rolled_back', 'superseded')
+                     ORDER BY number DESC LIMIT -1 OFFSET ?1",
+                )?
+                .query_map([REMEMBERED], |row| row.get(0))?
+                .collect::<rusqlite::Result<_>>()?;
+            // No entry waits for one of these any more; were one to, the foreign key would keep its generation.
+            let mut delete = db.prepare_cached("DELETE FROM generations WHERE number = ?1")?;
+            for number in over
+                .iter()
+                .filter(|n| !in_kernel.iter().any(|k| signed(*k) == **n))
+            {
+                delete.execute([number])?;
+            }
+            Ok(())
+        })
     }
 
     /// The generation that boot and restart load.

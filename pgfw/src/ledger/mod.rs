@@ -21,6 +21,7 @@ use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior};
 
 pub use entries::PutEntry;
 pub use error::LedgerError;
+pub use generations::REMEMBERED;
 
 /// How long a write waits for another process's transaction, which lasts a few fsyncs.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,6 +63,16 @@ impl Ledger {
     /// The file's path.
     pub fn file(&self) -> &Path {
         &self.file
+    }
+
+    /// What tells this ledger from every other, wherever the file lies.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn id(&self) -> Result<String, LedgerError> {
+        self.connection
+            .query_row("SELECT id FROM identity", [], |row| row.get(0))
+            .map_err(|e| self.error(e))
     }
 
     fn open_existing(file: &Path) -> Result<Ledger, LedgerError> {

@@ -8,7 +8,13 @@ use super::{Ledger, LedgerError};
 const APPLICATION_ID: i64 = 0x7067_6677;
 
 /// Step n brings schema n to n + 1. Steps that were released are never edited.
-const STEPS: &[&str] = &[INITIAL];
+const STEPS: &[&str] = &[INITIAL, IDENTITY];
+
+/// A name that no other ledger has: pins in the kernel say by it whose they are.
+const IDENTITY: &str = "
+    CREATE TABLE identity (id TEXT NOT NULL) STRICT;
+    INSERT INTO identity (id) VALUES (lower(hex(randomblob(16))));
+";
 
 const INITIAL: &str = "
     CREATE TABLE generations (

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use etherparse::PacketBuilder;
+use etherparse::{IpNumber, PacketBuilder};
 
 use crate::failure::Failure;
 
@@ -14,6 +14,8 @@ pub enum Transport {
     /// A segment in the middle of one.
     TcpAck,
     Udp,
+    /// Any other IP protocol, by its number.
+    Other(u8),
 }
 
 /// A whole Ethernet frame from `source` to `port` of this host.
@@ -37,6 +39,11 @@ pub fn build(source: IpAddr, port: u16, transport: Transport) -> Vec<u8> {
             .ack(1)
             .write(&mut frame, &[]),
         Transport::Udp => net.udp(EPHEMERAL_PORT, port).write(&mut frame, &[0; 8]),
+        // Those with ports begin with them; to the others they are bytes like any.
+        Transport::Other(protocol) => {
+            let ports = [EPHEMERAL_PORT.to_be_bytes(), port.to_be_bytes()].concat();
+            net.write(&mut frame, IpNumber(protocol), &[&ports[..], &[0; 16]].concat())
+        }
     };
     written.expect("writing into a vector does not fail");
     frame

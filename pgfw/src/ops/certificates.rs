@@ -31,8 +31,9 @@ pub struct IssueRequest {
 pub struct IssuedCertificate {
     pub issued: Issued,
     pub bundle: Option<Bundle>,
-    /// Networks that are open for it now.
-    pub networks: Vec<ipnet::IpNet>,
+    /// Filled when the tables have followed; `None`: they have not.
+    #[serde(flatten)]
+    pub opened: Option<super::Opened>,
 }
 
 impl Engine {
@@ -131,7 +132,7 @@ impl Engine {
         Ok(IssuedCertificate {
             issued,
             bundle: None,
-            networks: identity.networks.clone(),
+            opened: None,
         })
     }
 
@@ -155,6 +156,7 @@ impl Engine {
         let publication = pki::refresh(
             &store(&reach.config),
             &mut self.ledger,
+            self.unrecorded.revocations(),
             &targets,
             Now::read().wall(),
         )?;

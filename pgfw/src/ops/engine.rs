@@ -9,7 +9,7 @@ use nix::fcntl::{Flock, FlockArg};
 use super::unrecorded::Unrecorded;
 use crate::clock::{self, Now};
 use crate::config::Config;
-use crate::datapath::{Choice, Control, Datapath};
+use crate::datapath::{Choice, Control, Datapath, DatapathError, Held, Owner};
 use crate::failure::{Explain, Failure};
 use crate::ledger::Ledger;
 use crate::ledger::types::{Certificate, Entry, Generation};
@@ -23,16 +23,26 @@ use crate::paths::Paths;
 pub struct Engine {
     pub(super) paths: Paths,
     pub(super) ledger: Ledger,
-    /// `None`: nothing is in the kernel.
+    /// `None`: nothing of this instance is in the kernel.
     pub(super) datapath: Option<Datapath>,
+    /// This instance, as its pins say.
+    pub(super) owner: Owner,
+    /// The pin folder is another instance's.
+    pub(super) others: Option<Owner>,
+    /// The pins are this process's alone: the daemon's.
+    pub(super) held: Option<Held>,
     pub(super) boot_id: String,
     pub(super) unrecorded: Unrecorded,
     /// This process lives on and tries again what could not be recorded: the daemon does.
     pub(super) stays: bool,
     /// What the last start or reload could not do, one sentence each, until it can.
     pub(super) complaints: Vec<String>,
+    /// Interfaces that the config names and that are not there, as the journal was told.
+    pub(super) missing: Vec<String>,
     pub(super) crls_looked_at: Option<crate::clock::BootTime>,
     pub(super) waiting: super::work::Waiting,
+    /// Whoever ends sessions holds one more of it, for as long as that takes.
+    pub(super) ending: std::sync::Arc<()>,
 }
 
 /// What the ledger says, with what it could not take yet.
@@ -49,11 +59,7 @@ impl Engine {
     /// A ledger or a pin folder that cannot be used.
     pub fn open(paths: &Paths) -> Result<Engine, Failure> {
         make_state_dir(paths)?;
-        let ledger = Ledger::open(&paths.ledger())?;
-        let datapath = Datapath::exists(&paths.bpffs)
-            .then(|| Datapath::open(&paths.bpffs))
-            .transpose()?;
-        Engine::with(paths, ledger, datapath)
+        Engine::with(paths, Ledger::open(&paths.ledger())?)?.adopted()
     }
 
     /// Opens what is there to look at it; makes nothing.
@@ -61,26 +67,63 @@ impl Engine {
     /// # Errors
     /// As for [`Engine::open`]; also where no ledger is.
     pub fn look(paths: &Paths) -> Result<Engine, Failure> {
-        let ledger = Ledger::open_read_only(&paths.ledger())?;
-        let datapath = Datapath::exists(&paths.bpffs)
-            .then(|| Datapath::open(&paths.bpffs))
-            .transpose()?;
-        Engine::with(paths, ledger, datapath)
+        Engine::with(paths, Ledger::open_read_only(&paths.ledger())?)?.adopted()
     }
 
-    pub(super) fn with(paths: &Paths, ledger: Ledger, datapath: Option<Datapath>) -> Result<Engine, Failure> {
+    /// Knows its ledger, and nothing of the kernel yet.
+    pub(super) fn with(paths: &Paths, ledger: Ledger) -> Result<Engine, Failure> {
         let boot_id = clock::boot_id().map_err(|source| EngineError::BootId { source })?;
+        let owner = Owner {
+            id: ledger.id()?,
+            ledger: std::path::absolute(paths.ledger()).unwrap_or_else(|_| paths.ledger()),
+        };
+        let others = others(paths, &owner)?;
+        let spare = match &others {
+            None => paths.unrecorded(),
+            // The one beside the socket may be theirs.
+            Some(_) => paths.state_dir.join("unrecorded.json"),
+        };
         Ok(Engine {
             paths: paths.clone(),
             ledger,
-            datapath,
+            datapath: None,
+            owner,
+            others,
+            held: None,
             boot_id,
-            unrecorded: Unrecorded::load(paths.unrecorded()),
+            unrecorded: Unrecorded::load(spare),
             stays: false,
             complaints: Vec::new(),
+            missing: Vec::new(),
             crls_looked_at: None,
             waiting: super::work::Waiting::default(),
+            ending: std::sync::Arc::new(()),
         })
+    }
+
+    /// With what it has in the kernel; what is another's is let be.
+    fn adopted(mut self) -> Result<Engine, Failure> {
+        if self.others.is_none() && Datapath::exists(&self.paths.bpffs) {
+            self.datapath = Some(Datapath::open(&self.paths.bpffs)?);
+        }
+        Ok(self)
+    }
+
+    /// Whether what is pinned is this instance's to remove.
+    pub fn owns_the_pins(&self) -> bool {
+        Datapath::check_owner(&self.paths.bpffs, &self.owner).is_ok()
+    }
+
+    /// For what makes no sense without the kernel: refuses where the pins are another instance's.
+    pub(super) fn not_anothers(&self) -> Result<(), Failure> {
+        match &self.others {
+            None => Ok(()),
+            Some(owner) => Err(DatapathError::OthersPins {
+                path: self.paths.bpffs.clone(),
+                ledger: owner.ledger.clone(),
+            }
+            .into()),
+        }
     }
 
     pub fn paths(&self) -> &Paths {
@@ -105,12 +148,25 @@ impl Engine {
         Ok(())
     }
 
-    /// Whoever changes ledger, tables or PostgreSQL's files holds this; it ends with the value, or with the process.
+    /// Whoever changes ledger, CRLs or tables holds this; it ends with the value, or with the process. Closing waits for
+    /// it, so nobody waits for a server meanwhile.
     ///
     /// # Errors
     /// When the lock file cannot be made.
-    pub fn lock(&self) -> Result<Flock<File>, Failure> {
-        lock(&self.paths)
+    pub fn lock(&mut self) -> Result<Flock<File>, Failure> {
+        let lock = lock(self.paths.change_lock())?;
+        // Pins are found by path: since `pgfw off` they may be those of another instance.
+        self.others = others(&self.paths, &self.owner)?;
+        if let Some(owner) = &self.others
+            && self.datapath.take().is_some()
+        {
+            tracing::error!(
+                "the pins under {} are those of another instance now, on the ledger {}",
+                self.paths.bpffs.display(),
+                owner.ledger.display()
+            );
+        }
+        Ok(lock)
     }
 
     pub(super) fn facts(&self) -> Result<Facts, Failure> {
@@ -176,6 +232,12 @@ impl Engine {
     }
 }
 
+/// Whose the pins are, where they are not `owner`'s.
+fn others(paths: &Paths, owner: &Owner) -> Result<Option<Owner>, Failure> {
+    let found = Datapath::owner(&paths.bpffs)?;
+    Ok(found.filter(|found| found.id != owner.id))
+}
+
 /// Who asks, as the audit log and the ledger name them: `root`, `alice`, or the bare number.
 pub fn requester(uid: u32) -> String {
     match nix::unistd::User::from_uid(uid.into()) {
@@ -184,9 +246,12 @@ pub fn requester(uid: u32) -> String {
     }
 }
 
-/// [`Engine::lock`] for what needs no engine.
-pub(super) fn lock(paths: &Paths) -> Result<Flock<File>, Failure> {
-    let file = paths.change_lock();
+/// For a cluster's files; see [`Paths::cluster_lock`].
+pub(super) fn lock_cluster(paths: &Paths, name: &str) -> Result<Flock<File>, Failure> {
+    lock(paths.cluster_lock(name))
+}
+
+fn lock(file: PathBuf) -> Result<Flock<File>, Failure> {
     let failed = |source: std::io::Error| EngineError::Lock {
         file: file.clone(),
         source,

@@ -9,6 +9,7 @@ use crate::api::{AddEntry, Changed, RemoveEntry};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::failure::{Code, Explain, Failure};
+use crate::ledger::LedgerError;
 use crate::ledger::types::{Entry, EntryEnd, EntryKind, NewEntry};
 use crate::policy::{self, Answer, Inputs, Opening, Origin};
 
@@ -19,7 +20,8 @@ impl Engine {
     /// take it (a full disk), and is recorded as soon as it can.
     ///
     /// # Errors
-    /// An unknown service, a change that would cut a live SSH peer, a full disk or table.
+    /// A request that [`AddEntry::check`] refuses, an unknown service, a change that would cut a live SSH peer, a full
+    /// disk or table.
     pub fn add_entry(&mut self, request: &AddEntry, requester: &str) -> Result<Changed, Failure> {
         let AddEntry {
             answer,
@@ -29,7 +31,9 @@ impl Engine {
             comment,
             force,
         } = request;
+        request.check()?;
         let _lock = self.lock()?;
+        self.not_anothers()?;
         let now = Now::read();
         let config = self.config()?;
         known_service(&config, service.as_deref())?;
@@ -70,12 +74,7 @@ impl Engine {
                 self.unrecorded.deny(new);
                 self.refresh()?;
                 self.cut(&config, *net, &now)?;
-                return Err(EntryError::NotRecorded {
-                    net: *net,
-                    retried: self.stays,
-                    source: error,
-                }
-                .into());
+                return Err(self.not_recorded(*net, &now, error)?.into());
             }
         }
         let cut = match answer {
@@ -105,6 +104,7 @@ impl Engine {
             cut,
             force,
         } = request;
+        request.check()?;
         let _lock = self.lock()?;
         let now = Now::read();
         let config = self.config()?;
@@ -150,12 +150,7 @@ impl Engine {
         self.refresh()?;
         let ended = if *cut { self.cut(&config, *net, &now)? } else { 0 };
         if let Err(source) = recorded {
-            return Err(EntryError::NotRecorded {
-                net: *net,
-                retried: self.stays,
-                source,
-            }
-            .into());
+            return Err(self.not_recorded(*net, &now, source)?.into());
         }
         let mut lines = self.outcome(&config, *net, &about, &now)?;
         match (ended, cut) {
@@ -224,6 +219,15 @@ impl Engine {
             boot_id: &self.boot_id,
             generation: self.judging(now)?.unwrap_or(0),
         }))
+    }
+
+    fn not_recorded(&self, net: IpNet, now: &Now, source: LedgerError) -> Result<EntryError, Failure> {
+        Ok(EntryError::NotRecorded {
+            net,
+            judged: self.judging(now)?.is_some(),
+            retried: self.stays,
+            source,
+        })
     }
 
     fn nothing_to_remove(
@@ -318,11 +322,13 @@ enum EntryError {
     NotAnEntry { net: IpNet, by: String },
     #[error("{net} is recorded, but {}", match service { Some(s) => format!("for the service `{s}`"), None => "for no single service".to_owned() })]
     OtherService { net: IpNet, service: Option<String> },
-    #[error("{net} is closed in the kernel, and that could not be recorded")]
+    #[error("{net} {}, and that could not be recorded", if *judged { "is closed in the kernel" } else { "is to be closed as soon as a policy is enforced here" })]
     NotRecorded {
         net: IpNet,
+        /// A policy judges packets now.
+        judged: bool,
         retried: bool,
-        source: crate::ledger::LedgerError,
+        source: LedgerError,
     },
 }
 
@@ -334,6 +340,7 @@ impl Explain for EntryError {
             | EntryError::OtherService { net: _, service: _ } => Code::NotFound,
             EntryError::NotRecorded {
                 net: _,
+                judged: _,
                 retried: _,
                 source: _,
             } => Code::Refused,
@@ -354,6 +361,7 @@ impl Explain for EntryError {
             },
             EntryError::NotRecorded {
                 net: _,
+                judged: _,
                 retried: true,
                 source,
             } => format!(
@@ -362,6 +370,7 @@ impl Explain for EntryError {
             ),
             EntryError::NotRecorded {
                 net: _,
+                judged: _,
                 retried: false,
                 source,
             } => format!(

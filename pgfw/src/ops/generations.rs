@@ -37,6 +37,7 @@ impl Engine {
             confirm,
             force,
         } = request;
+        request.check()?;
         let _lock = self.lock()?;
         if self.datapath.is_none() {
             return Err(GenerationError::Off.into());
@@ -99,6 +100,7 @@ impl Engine {
             (None, None) => Some(PROBATION),
             (None, Some(_)) => None,
         };
+        self.attachable(&config)?;
         let number = self.begin(&config, wait.unwrap_or(Duration::from_secs(30)))?;
         if let Err(failure) = self.attach_all(&config, Missing::Refuse) {
             self.undo(number)?;
@@ -107,7 +109,12 @@ impl Engine {
         let deadline = match wait {
             Some(time) => Some(deadline(&now, time)),
             None => {
-                self.confirm(number)?;
+                if let Err(error) = self.ledger.confirm(number) {
+                    // Whoever reads that nothing was changed must not have it judge until its deadline.
+                    self.undo(number)?;
+                    return Err(error.into());
+                }
+                self.carry_out(number)?;
                 None
             }
         };
@@ -141,7 +148,8 @@ impl Engine {
         let number = pending.number;
         let line = match what {
             Confirmation::Confirm => {
-                self.confirm(number)?;
+                self.ledger.confirm(number)?;
+                self.carry_out(number)?;
                 format!("Policy {number} is confirmed: it stays over restarts and reboots.")
             }
             Confirmation::RollBack => {
@@ -160,9 +168,9 @@ impl Engine {
         })
     }
 
-    /// The ledger first: were the kernel told and the ledger not, a reboot would bring the old policy back unasked.
-    fn confirm(&mut self, number: u64) -> Result<(), Failure> {
-        self.ledger.confirm(number)?;
+    /// After the ledger has it: were the kernel told and the ledger not, a reboot would bring the old policy back
+    /// unasked.
+    fn carry_out(&mut self, number: u64) -> Result<(), Failure> {
         self.datapath().set_control(Control {
             confirmed: Choice::Generation(number),
             pending: None,

@@ -27,7 +27,9 @@ use crate::policy::{Answer, Opening, Origin};
 /// A ledger or pins that cannot be read.
 pub fn status_without_daemon(paths: &Paths) -> Result<Status, Failure> {
     if paths.ledger().exists() || Datapath::exists(&paths.bpffs) {
-        return Engine::look(paths)?.status(None);
+        let engine = Engine::look(paths)?;
+        engine.not_anothers()?;
+        return engine.status(None);
     }
     Ok(Status {
         summary: "Not protected: nothing is attached; pgfw has not run here yet.".into(),
@@ -56,9 +58,9 @@ impl Engine {
         let control = self.control()?;
         let attached: Vec<Attached> = self.attachments()?.into_iter().filter(|a| a.alive).collect();
         let names: Vec<String> = attached.iter().map(name_of).collect();
-        let uncovered = match &config {
-            Some(config) => interfaces::present(&config.firewall.interfaces)?.0,
-            None => Vec::new(),
+        let (uncovered, missing) = match &config {
+            Some(config) => interfaces::present(&config.firewall.interfaces)?,
+            None => (Vec::new(), Vec::new()),
         };
         let uncovered: Vec<String> = uncovered
             .into_iter()
@@ -119,7 +121,7 @@ impl Engine {
             pending,
             interfaces,
             services,
-            attention: self.attention(config.as_ref(), &uncovered)?,
+            attention: self.attention(config.as_ref(), &uncovered, &missing)?,
             networks_open,
             compiler: crate::datapath::COMPILER.to_owned(),
             kernel: self.kernel(),
@@ -195,14 +197,34 @@ impl Engine {
         Ok((interfaces, services.into_values().collect()))
     }
 
-    fn attention(&self, config: Option<&Config>, uncovered: &[String]) -> Result<Vec<String>, Failure> {
+    fn attention(
+        &self,
+        config: Option<&Config>,
+        uncovered: &[String],
+        missing: &[String],
+    ) -> Result<Vec<String>, Failure> {
         let mut lines = self.complaints.clone();
         if !self.unrecorded.is_empty() {
             lines.push(
                 "something was closed that could not be written to the ledger; free space on its file system.".into(),
             );
         }
+        if let Err(failure) = self.not_anothers() {
+            lines.push(format!("{}. {}", failure.message, failure.remedy));
+        }
+        if let Some(undone) = self.ledger.pending()?
+            && self.control()?.pending.is_none()
+        {
+            lines.push(format!(
+                "policy {} is undone, and the ledger could not take that yet; free space on the file system of {}.",
+                undone.number,
+                self.ledger.file().display()
+            ));
+        }
         if self.datapath.is_some() {
+            lines.extend(missing.iter().map(|name| {
+                format!("there is no interface {name}; it is covered within a minute of its appearing.")
+            }));
             lines.extend(uncovered.iter().map(|name| {
                 format!("{name} matches firewall.interfaces and is not covered; `pgfw reload` covers it or says why not.")
             }));
@@ -284,7 +306,7 @@ impl Engine {
     pub fn check(&self, frame: &[u8]) -> Result<Checked, Failure> {
         let now = Now::read();
         let (number, datapath) = self.asked(&now)?;
-        let ifindex = datapath.attached()?.first().map(|a| a.ifindex);
+        let ifindex = asked_about(datapath)?;
         let answer = datapath.check(number, frame, ifindex)?;
         let config = self.config_of(number)?;
         let compiled = self.compile(&config, number, &now)?;
@@ -317,7 +339,7 @@ impl Engine {
     pub fn check_frames(&self, frames: &[Vec<u8>]) -> Result<CheckedFrames, Failure> {
         let now = Now::read();
         let (generation, datapath) = self.asked(&now)?;
-        let ifindex = datapath.attached()?.first().map(|a| a.ifindex);
+        let ifindex = asked_about(datapath)?;
         let compiled = self.compile(&self.config_of(generation)?, generation, &now)?;
         let answers = frames.iter().map(|frame| {
             let answer = datapath.check(generation, frame, ifindex)?;
@@ -344,6 +366,13 @@ impl Engine {
         let number = self.judging(now)?.ok_or_else(not_loaded)?;
         Ok((number, self.datapath.as_ref().ok_or_else(not_loaded)?))
     }
+}
+
+/// The interface that a packet is said to come in on. One that is gone keeps its link for a while, and the kernel takes
+/// no packet from it.
+fn asked_about(datapath: &Datapath) -> Result<Option<u32>, Failure> {
+    let attached = datapath.attached()?;
+    Ok(attached.iter().find(|a| a.alive).map(|a| a.ifindex))
 }
 
 fn verdict(action: Action) -> Verdict {

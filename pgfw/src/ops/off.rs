@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
+use crate::api::Off;
 use crate::datapath::Datapath;
 use crate::failure::Failure;
 use crate::paths::Paths;
@@ -18,8 +19,21 @@ impl Engine {
     /// [`off`], by the daemon: it forgets what it held.
     ///
     /// # Errors
-    /// As for [`off`].
-    pub fn off(&mut self) -> Result<Removed, Failure> {
+    /// As for [`off`]; the pins that are meant are not this daemon's.
+    pub fn off(&mut self, request: &Off) -> Result<Removed, Failure> {
+        let Off { bpffs } = request;
+        if bpffs
+            .as_ref()
+            .is_some_and(|meant| *meant != self.paths.real_bpffs())
+        {
+            return Err(Failure::refused(
+                format!(
+                    "this daemon's pins are those under {}",
+                    self.paths.bpffs.display()
+                ),
+                "Name its own --bpffs, or none, or the --socket of the daemon that is meant.",
+            ));
+        }
         // Off must work when nothing else does.
         let _lock = self.lock().ok();
         self.datapath = None;

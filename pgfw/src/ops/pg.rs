@@ -2,8 +2,8 @@
 
 use super::Engine;
 use super::certificates::{no_cluster, store};
-use super::engine::{lock, make_state_dir};
-use crate::config::{Config, Manage};
+use super::engine::{lock_cluster, make_state_dir};
+use crate::config::{Cluster, Config, Manage};
 use crate::failure::{Code, Failure};
 use crate::ledger::types::Authority;
 use crate::paths::Paths;
@@ -62,12 +62,10 @@ fn clusters(paths: &Paths, cluster: Option<&str>) -> Result<Vec<(String, Manage)
 /// No such cluster; files that cannot be written, a server that does not take them: it is then pgfw's as before.
 pub fn pg_release(paths: &Paths, name: &str, leave: Leave) -> Result<Released, Failure> {
     make_state_dir(paths)?;
-    let _lock = lock(paths)?;
-    let config = Config::read(&paths.config)?;
-    let cluster = config
-        .cluster(name)
-        .ok_or_else(|| no_cluster(&config, name, &paths.config))?;
-    Ok(postgres::release(cluster, paths, leave)?)
+    known_cluster(paths, name)?;
+    let _lock = lock_cluster(paths, name)?;
+    let (_, cluster) = known_cluster(paths, name)?;
+    Ok(postgres::release(&cluster, paths, leave)?)
 }
 
 impl Engine {
@@ -76,22 +74,22 @@ impl Engine {
     /// # Errors
     /// No such cluster, no certificate for it, files that cannot be written, a server that does not take them: it is
     /// then as before.
-    pub fn pg_apply(&mut self, cluster: &str, replace_edits: bool) -> Result<Applied, Failure> {
-        let _lock = self.lock()?;
-        let config = Config::read(&self.paths.config)?;
-        self.apply_cluster(&config, cluster, replace_edits)
+    pub fn pg_apply(&mut self, name: &str, replace_edits: bool) -> Result<Applied, Failure> {
+        known_cluster(&self.paths, name)?;
+        let _cluster = lock_cluster(&self.paths, name)?;
+        let (config, cluster) = known_cluster(&self.paths, name)?;
+        let material = self.material(&config, name)?;
+        let edits = if replace_edits {
+            Edits::Replace
+        } else {
+            Edits::Refuse
+        };
+        Ok(postgres::apply(&cluster, &config, &self.paths, &material, edits)?)
     }
 
-    pub(super) fn apply_cluster(
-        &mut self,
-        config: &Config,
-        name: &str,
-        replace_edits: bool,
-    ) -> Result<Applied, Failure> {
-        let cluster = config
-            .cluster(name)
-            .ok_or_else(|| no_cluster(config, name, &self.paths.config))?
-            .clone();
+    /// What the server is to serve and to trust, its CRLs published.
+    fn material(&mut self, config: &Config, name: &str) -> Result<TlsMaterial, Failure> {
+        let _lock = self.lock()?;
         let store = store(config);
         let pair = store.server_pair(name)?.ok_or_else(|| {
             Failure::refused(
@@ -108,17 +106,20 @@ impl Engine {
                 )
             })
         };
-        let material = TlsMaterial {
+        Ok(TlsMaterial {
             server_cert_pem: read(&pair.certificate)?,
             server_key_pem: read(&pair.key)?,
             client_ca_pem: store.roots(Authority::Client)?,
             crl_dir: self.crl_folder(name),
-        };
-        let edits = if replace_edits {
-            Edits::Replace
-        } else {
-            Edits::Refuse
-        };
-        Ok(postgres::apply(&cluster, config, &self.paths, &material, edits)?)
+        })
+    }
+}
+
+/// A lock bears the cluster's name, so only one that pgfw.toml has is asked for.
+fn known_cluster(paths: &Paths, name: &str) -> Result<(Config, Cluster), Failure> {
+    let config = Config::read(&paths.config)?;
+    match config.cluster(name).cloned() {
+        Some(cluster) => Ok((config, cluster)),
+        None => Err(no_cluster(&config, name, &paths.config)),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Engine;
 use super::certificates::store;
+use super::sessions::SessionWork;
 use super::start::Settled;
 use crate::api::Changed;
 use crate::clock::{BootTime, Now};
@@ -71,12 +72,11 @@ impl Engine {
         })
     }
 
-    /// One round of the daemon's keeper: settle what waits, forget what has ended, refresh the tables. Returns when
-    /// to look again.
+    /// One round of the daemon's keeper: settle what waits, forget what has ended, refresh the tables.
     ///
     /// # Errors
-    /// As for [`Engine::refresh`].
-    pub fn round(&mut self) -> Result<Option<BootTime>, Failure> {
+    /// The lock cannot be taken, or the kernel's record not be read; what else fails is in the answer.
+    pub fn round(&mut self) -> Result<Round, Failure> {
         let _lock = self.lock()?;
         let mut failed = None;
         let mut part = |done: Result<(), Failure>| {
@@ -94,15 +94,20 @@ impl Engine {
         let mut next = None;
         part(self.refresh().map(|refreshed| next = refreshed.next));
         part(self.keep_crls());
-        part(self.retry_work().map(|retry| next = earliest(next, retry)));
+        let mut sessions = None;
+        part(self.retry_work().map(|(retry, work)| {
+            next = earliest(next, retry);
+            sessions = work;
+        }));
         part(self.attach_missing());
         part(self.forget_ended());
-        if let Some(failure) = failed {
-            return Err(failure);
-        }
         let deadline = self.control()?.pending.map(|(_, deadline)| deadline);
         let retry = (!self.unrecorded.is_empty()).then(|| BootTime(Now::read().boot.0 + RETRY_NS));
-        Ok(earliest(earliest(next, deadline), retry))
+        Ok(Round {
+            next: earliest(earliest(next, deadline), retry),
+            sessions,
+            failed,
+        })
     }
 
     fn forget_ended(&mut self) -> Result<(), Failure> {
@@ -181,6 +186,17 @@ const CRL_ROUND_NS: u64 = 3_600_000_000_000;
 
 /// How soon a ledger that had no room is tried again: until then a crash would forget what was closed.
 const RETRY_NS: u64 = 5_000_000_000;
+
+/// What a round of the keeper leaves.
+#[derive(Debug)]
+pub struct Round {
+    /// When to look again.
+    pub next: Option<BootTime>,
+    /// Sessions to end, which takes a server that answers.
+    pub sessions: Option<SessionWork>,
+    /// The first part that failed; every other was tried.
+    pub failed: Option<Failure>,
+}
 
 /// What a refresh found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

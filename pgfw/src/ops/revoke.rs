@@ -2,7 +2,7 @@
 //! cannot be written.
 //!
 //! CRL (the server reads it at its next connection) → ledger → packet filter → live sessions, and connections that
-//! had finished TLS before the CRL was there. What was to be done is noted before it is begun, so that a crash between
+//! had finished TLS before the CRL was there. The sessions take a server that answers, so nothing is held meanwhile. What was to be done is noted before it is begun, so that a crash between
 //! two steps is made good by the next start; what fails is noted too, and the daemon tries again.
 
 use std::time::Instant;
@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 use super::Engine;
 use super::certificates::store;
 use super::guard::admits;
-use crate::clock::{BootTime, Now};
+use super::sessions::{EndedSessions, SessionWork, session_argument};
+use crate::clock::Now;
 use crate::config::{Cluster, Config, Manage};
 use crate::failure::Failure;
 use crate::ledger::types::{Authority, Certificate, RevocationReason, WorkKind};
 use crate::pki::{self, RevokeRequest, Selection};
 use crate::policy::{Answer, Opening, Origin};
-use crate::postgres::{self, PostgresError, Target};
 
 /// `POST /v1/revoke`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -60,12 +60,54 @@ pub(super) struct Reach {
     pub clusters: Vec<Cluster>,
 }
 
+/// A revocation whose lists, ledger and filter are done, as far as they can be. The sessions are left, which takes a
+/// server that answers: nobody else waits for that.
+#[derive(Debug)]
+pub struct Begun {
+    selection: Selection,
+    sessions: SessionWork,
+    report: Report,
+}
+
+/// The same, with what became of the sessions.
+#[derive(Debug)]
+pub struct Ended {
+    selection: Selection,
+    sessions: EndedSessions,
+    report: Report,
+}
+
+impl Begun {
+    /// Blocks for as long as the servers take, at most some seconds. Holds neither lock nor engine.
+    pub fn end_sessions(self) -> Ended {
+        let Begun {
+            selection,
+            sessions,
+            report,
+        } = self;
+        Ended {
+            selection,
+            sessions: sessions.end(),
+            report,
+        }
+    }
+}
+
 impl Engine {
     /// Revokes every certificate that the target means. Idempotent: what was revoked before is closed again.
     ///
     /// # Errors
     /// Nothing is known by that name or serial. What could not be done is in the answer, and noted to be tried again.
     pub fn revoke(&mut self, request: &Revoke, requester: &str) -> Result<Revoked, Failure> {
+        let ended = self.begin_revocation(request, requester)?.end_sessions();
+        self.finish_revocation(ended)
+    }
+
+    /// The first part of [`Engine::revoke`]: everything that waits for nobody.
+    ///
+    /// # Errors
+    /// Nothing is known by that name or serial.
+    pub fn begin_revocation(&mut self, request: &Revoke, requester: &str) -> Result<Begun, Failure> {
         let _lock = self.lock()?;
         let reach = self.reach()?;
         let request = RevokeRequest {
@@ -83,15 +125,51 @@ impl Engine {
         let since = Now::read().boot;
 
         match self.refresh() {
-            Ok(_) => report.layer("packets", "the networks of these certificates are closed".into()),
+            Ok(_) => match self.not_anothers() {
+                Ok(()) => report.layer("packets", "the networks of these certificates are closed".into()),
+                Err(failure) => {
+                    report.layer("packets", "nothing of this instance is in the kernel".into());
+                    report
+                        .notes
+                        .push(format!("{}. {}", failure.message, failure.remedy));
+                }
+            },
             Err(failure) => {
                 report.layer("packets", "not all could be closed".into());
                 report.unfinished("The packet filter", &failure);
                 self.note(WorkKind::CloseFilter, request.target, &failure.message);
             }
         }
+        if !report.unfinished.is_empty() {
+            self.retry_later();
+        }
+        let jobs = reach
+            .managed()
+            .map(|cluster| (cluster.clone(), serials.clone()))
+            .collect();
+        Ok(Begun {
+            selection,
+            sessions: self.session_work(jobs, published.then_some(since)),
+            report,
+        })
+    }
 
-        let ended = self.end_sessions(&reach, &serials, published.then_some(since), &mut report);
+    /// The last part: what became of the sessions is noted, and everything told.
+    ///
+    /// # Errors
+    /// The lock cannot be taken.
+    pub fn finish_revocation(&mut self, ended: Ended) -> Result<Revoked, Failure> {
+        let Ended {
+            selection,
+            sessions,
+            mut report,
+        } = ended;
+        let _lock = self.lock()?;
+        for (cluster, failure) in sessions.failures() {
+            report.unfinished(&format!("Sessions on {cluster}"), failure);
+        }
+        let ended = sessions.count();
+        self.note_sessions(sessions);
         report.layer("sessions", format!("{ended} connection(s) ended"));
         match self.still_open(&selection) {
             Ok(lines) => report.notes.extend(lines),
@@ -106,9 +184,6 @@ impl Engine {
             report
                 .notes
                 .push("Every certificate of that name has expired; there was none to revoke.".into());
-        }
-        if !report.unfinished.is_empty() {
-            self.retry_later();
         }
         let Report {
             layers,
@@ -154,7 +229,11 @@ impl Engine {
     fn note_intent(&mut self, reach: &Reach, serials: &[String]) {
         let arguments: Vec<String> = reach
             .managed()
-            .flat_map(|cluster| serials.iter().map(|serial| session_work(cluster, serial)))
+            .flat_map(|cluster| {
+                serials
+                    .iter()
+                    .map(|serial| session_argument(&cluster.name, serial))
+            })
             .collect();
         let noted = self.ledger.intend_work(
             WorkKind::EndSessions,
@@ -208,40 +287,6 @@ impl Engine {
         failures.is_empty()
     }
 
-    /// Ends what the certificates still hold on every cluster. `since`: when the lists stood; `None` while one does not,
-    /// and with it new logins are possible: then the work stays noted.
-    fn end_sessions(
-        &mut self,
-        reach: &Reach,
-        serials: &[String],
-        since: Option<BootTime>,
-        report: &mut Report,
-    ) -> usize {
-        let mut ended = 0;
-        for cluster in reach.managed() {
-            let done = end_on(cluster, serials, since);
-            let left = match (&done, since) {
-                (Ok(_), Some(_)) => None,
-                (Ok(_), None) => Some("its CRL is not published yet".to_owned()),
-                (Err(failure), _) => {
-                    report.unfinished(&format!("Sessions on {}", cluster.name), failure);
-                    Some(failure.message.clone())
-                }
-            };
-            ended += done.unwrap_or(0);
-            let arguments: Vec<String> = serials.iter().map(|s| session_work(cluster, s)).collect();
-            match &left {
-                Some(error) => {
-                    for argument in &arguments {
-                        self.note(WorkKind::EndSessions, argument, error);
-                    }
-                }
-                None => self.done(WorkKind::EndSessions, &arguments),
-            }
-        }
-        ended
-    }
-
     /// Networks of the revoked that something else holds open.
     fn still_open(&self, selection: &Selection) -> Result<Vec<String>, Failure> {
         let now = Now::read();
@@ -288,38 +333,6 @@ impl Reach {
     }
 }
 
-/// Ends the sessions of these serials, and where it is said since when no new one can come, also connections from
-/// before that have not logged in; how many.
-pub(super) fn end_on(
-    cluster: &Cluster,
-    serials: &[String],
-    since: Option<BootTime>,
-) -> Result<usize, Failure> {
-    let numbers = serials.iter().filter_map(|s| u128::from_str_radix(s, 16).ok());
-    let targets: Vec<Target> = numbers
-        .map(|number| Target {
-            serial: number.to_string(),
-            issuer: None,
-        })
-        .collect();
-    let ended = match since {
-        Some(since) => {
-            postgres::cut_off(cluster, &targets, since).map(|cut| cut.sessions.len() + cut.half_open)
-        }
-        None => postgres::terminate_sessions(cluster, &targets).map(|ended| ended.len()),
-    };
-    match ended {
-        // A cluster that is gone has no sessions.
-        Err(PostgresError::NoDataDirectory { .. }) => Ok(0),
-        ended => Ok(ended?),
-    }
-}
-
-/// [`WorkKind::EndSessions`]' argument.
-pub(super) fn session_work(cluster: &Cluster, serial: &str) -> String {
-    format!("{}/{serial}", cluster.name)
-}
-
 /// Whose sessions are to end. Also of certificates that expired: a session outlives its certificate's end.
 fn client_serials(selection: &Selection) -> Vec<String> {
     let Selection {
@@ -363,6 +376,7 @@ fn common(one: IpNet, other: IpNet) -> Option<IpNet> {
 }
 
 /// What is told about a revocation, as it goes on.
+#[derive(Debug)]
 struct Report {
     started: Instant,
     layers: Vec<Layer>,

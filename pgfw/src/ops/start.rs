@@ -49,14 +49,28 @@ impl Engine {
             let config = Config::read(&paths.config)?;
             interfaces::matching(&config.firewall.interfaces)?;
         }
-        let mut engine = Engine::with(paths, ledger, None)?;
+        let mut engine = Engine::with(paths, ledger)?;
         engine.stays = true;
         let lock = engine.lock()?;
+        engine.held = Some(Datapath::claim(&paths.bpffs, &engine.owner)?);
         engine.datapath = Some(Datapath::open(&paths.bpffs)?);
-        engine.settle()?;
+        let settled = engine.settle();
+        if let Err(failure) = engine.resume_unrecorded() {
+            tracing::error!("{} {}", failure.message, failure.remedy);
+        }
         let started = match engine.ledger.confirmed()? {
-            Some(confirmed) => engine.start_confirmed(confirmed.number)?,
-            None => engine.start_first(probation)?,
+            Some(confirmed) => {
+                if let Err(failure) = settled {
+                    // A full disk keeps a change that was undone in the ledger: the keeper tries again, and `status`
+                    // tells. What was confirmed does not wait for it.
+                    tracing::error!("{} {}", failure.message, failure.remedy);
+                }
+                engine.start_confirmed(confirmed.number)?
+            }
+            None => {
+                settled?;
+                engine.start_first(probation)?
+            }
         };
         drop(lock);
         Ok((engine, started))
@@ -98,12 +112,27 @@ impl Engine {
                 seconds,
             });
         }
-        let config = Config::read(&self.paths.config)?;
-        let generation = self.begin(&config, probation)?;
-        if let Err(failure) = self.attach_all(&config, Missing::Refuse) {
-            self.undo(generation)?;
-            return Err(failure);
+        if let Choice::Generation(number) = self.control()?.confirmed {
+            return Err(StartError::NotConfirmed {
+                number,
+                ledger: self.paths.ledger(),
+            }
+            .into());
         }
+        let config = Config::read(&self.paths.config)?;
+        self.attachable(&config)?;
+        // Some drivers say only when asked in earnest that they take no program. Until a policy begins, what is attached
+        // lets everything pass: a start that cannot, and is tried again, leaves no row and cuts nobody.
+        let begun = self
+            .attach_all(&config, Missing::Refuse)
+            .and_then(|()| self.begin(&config, probation));
+        let generation = match begun {
+            Ok(generation) => generation,
+            Err(failure) => {
+                self.detach_all()?;
+                return Err(failure);
+            }
+        };
         Ok(Started::Probation {
             generation,
             seconds: probation.as_secs(),
@@ -154,6 +183,7 @@ impl Engine {
     pub(super) fn begin(&mut self, config: &Config, time: Duration) -> Result<u64, Failure> {
         let now = Now::read();
         let deadline = EntryEnd::after(time, &now, &self.boot_id);
+        self.ledger.forget_generations(&self.referenced()?)?;
         let number = self.ledger.begin(&config.text, &deadline, now.wall())?;
         let confirmed = self.control()?.confirmed;
         let loaded = self.compiled(number, &now).and_then(|compiled| {
@@ -170,7 +200,8 @@ impl Engine {
         Ok(number)
     }
 
-    /// Gives a pending generation up: the kernel first, then the ledger.
+    /// Gives a pending generation up: the kernel first, then the ledger. A ledger that cannot take it keeps nothing in
+    /// force.
     pub(super) fn undo(&mut self, number: u64) -> Result<(), Failure> {
         let confirmed = self.control()?.confirmed;
         if let Some(datapath) = &mut self.datapath {
@@ -179,17 +210,45 @@ impl Engine {
                 pending: None,
             })?;
         }
-        self.ledger.roll_back(number)?;
+        let recorded = self.ledger.roll_back(number);
         if let Choice::Generation(number) = confirmed {
             let config = self.config_of(number)?;
             self.attach_all(&config, Missing::Complain)?;
-        } else if let Some(datapath) = &mut self.datapath {
+        } else {
+            self.detach_all()?;
+        }
+        if let Some(datapath) = &mut self.datapath {
+            datapath.collect()?;
+        }
+        recorded.map_err(|source| StartError::UndoneOnly { number, source }.into())
+    }
+
+    fn detach_all(&mut self) -> Result<(), Failure> {
+        if let Some(datapath) = &mut self.datapath {
             for attached in datapath.attached()? {
                 datapath.detach(attached.ifindex)?;
             }
         }
-        if let Some(datapath) = &mut self.datapath {
-            datapath.collect()?;
+        Ok(())
+    }
+
+    /// Whether every interface that the config means can be attached to, as far as that can be known without doing it.
+    ///
+    /// # Errors
+    /// The first objection, as [`Engine::attach_all`] would meet it.
+    pub(super) fn attachable(&mut self, config: &Config) -> Result<(), Failure> {
+        let found = interfaces::matching(&config.firewall.interfaces)?;
+        let attached = self.datapath().attached()?;
+        let mut uncovered = found
+            .iter()
+            .filter(|i| !attached.iter().any(|a| a.alive && a.ifindex == i.index))
+            .peekable();
+        if uncovered.peek().is_some() {
+            coverable::knows_what_to_forward(config)?;
+        }
+        for interface in uncovered {
+            coverable::sees_all_sockets(interface)?;
+            self.datapath().attachable(interface.index)?;
         }
         Ok(())
     }
@@ -201,9 +260,7 @@ impl Engine {
             Missing::Complain => interfaces::present(&config.firewall.interfaces)?,
         };
         let known = std::mem::take(&mut self.complaints);
-        self.complaints.extend(missing.iter().map(|name| {
-            format!("there is no interface {name}; it is covered within a minute of its appearing")
-        }));
+        self.name_missing(missing);
         let attached = self.datapath().attached()?;
         let covered = |i: &interfaces::Interface| attached.iter().any(|a| a.alive && a.ifindex == i.index);
         if !found.iter().all(covered) {
@@ -258,15 +315,23 @@ impl Engine {
             return Ok(());
         };
         let config = self.config_of(number)?;
-        let (found, _) = interfaces::present(&config.firewall.interfaces)?;
+        let (found, missing) = interfaces::present(&config.firewall.interfaces)?;
+        self.name_missing(missing);
         let attached = self.datapath().attached()?;
-        if found
-            .iter()
-            .all(|i| attached.iter().any(|a| a.alive && a.ifindex == i.index))
-        {
+        let covered = |i: &interfaces::Interface| attached.iter().any(|a| a.alive && a.ifindex == i.index);
+        // The link of an interface that is gone goes, too.
+        if found.iter().all(covered) && attached.iter().all(|a| a.alive) {
             return Ok(());
         }
         self.attach_all(&config, Missing::Complain)
+    }
+
+    /// Tells the journal of an interface that has gone, or has not come yet; `status` finds out by itself.
+    fn name_missing(&mut self, missing: Vec<String>) {
+        for name in missing.iter().filter(|name| !self.missing.contains(name)) {
+            tracing::warn!("there is no interface {name}; it is covered within a minute of its appearing");
+        }
+        self.missing = missing;
     }
 
     pub(super) fn seconds_left(&self) -> Result<u64, Failure> {
@@ -314,6 +379,13 @@ enum StartError {
         ledger.display()
     )]
     LedgerLost { ledger: PathBuf, marker: PathBuf },
+    #[error("the kernel enforces policy {number}, and the ledger {} knows of none that was confirmed", ledger.display())]
+    NotConfirmed { number: u64, ledger: PathBuf },
+    #[error("policy {number} is undone, and that could not be recorded")]
+    UndoneOnly {
+        number: u64,
+        source: crate::ledger::LedgerError,
+    },
 }
 
 impl Explain for StartError {
@@ -324,6 +396,13 @@ impl Explain for StartError {
                 ledger.display(),
                 marker.display()
             ),
+            StartError::NotConfirmed { number: _, ledger } => format!(
+                "What the kernel enforces goes on; restore {}, or start over with `pgfw off`.",
+                ledger.display()
+            ),
+            StartError::UndoneOnly { number: _, source } => {
+                format!("It stays undone. {}", source.remedy())
+            }
         }
     }
 }

@@ -4,7 +4,8 @@
 //! and `deny` of one network mean something else the other way round. A spare copy lies beside the control socket, on
 //! the memory file system of /run: a restart, or a command without a daemon, loses nothing of it within this boot.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -44,9 +45,7 @@ impl Unrecorded {
         let saved = if self.is_empty() {
             std::fs::remove_file(&self.spare)
         } else {
-            let text = serde_json::to_vec(self).expect("plain values are JSON");
-            let next = self.spare.with_extension("next");
-            std::fs::write(&next, text).and_then(|()| std::fs::rename(&next, &self.spare))
+            self.replace()
         };
         match saved {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -54,6 +53,17 @@ impl Unrecorded {
             }
             Ok(()) | Err(_) => {}
         }
+    }
+
+    /// As private as the ledger: comments, names and networks stand in it.
+    fn replace(&self) -> std::io::Result<()> {
+        let text = serde_json::to_vec(self).expect("plain values are JSON");
+        let folder = self.spare.parent().unwrap_or(Path::new("/"));
+        // Made with mode 0600, whatever the umask.
+        let mut next = tempfile::NamedTempFile::new_in(folder)?;
+        next.write_all(&text)?;
+        next.persist(&self.spare)?;
+        Ok(())
     }
 
     pub(super) fn is_empty(&self) -> bool {

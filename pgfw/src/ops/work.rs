@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Engine;
-use super::revoke::{Reach, end_on};
+use super::revoke::Reach;
+use super::sessions::{SessionWork, session_argument};
 use crate::clock::{BootTime, Now};
 use crate::failure::Failure;
-use crate::ledger::types::{PendingWork, WorkKind};
+use crate::ledger::types::{Authority, PendingWork, WorkKind};
 
 /// What waits, beside what the ledger says about it.
 #[derive(Debug, Default)]
@@ -61,7 +62,7 @@ impl Engine {
 
     /// Something was just tried in vain: not at once again.
     pub(super) fn retry_later(&mut self) {
-        // A server that does not answer takes seconds of the engine each time.
+        // A server that does not answer, or a disk that is full, is not to be asked without end.
         let seconds = (1_u64 << self.waiting.failed.min(6)).min(LONGEST_PAUSE_S);
         self.waiting.at = Some(BootTime(Now::read().boot.0 + seconds * 1_000_000_000));
         self.waiting.failed += 1;
@@ -89,21 +90,23 @@ impl Engine {
         Ok(all)
     }
 
-    /// Tries again what could not be finished, when it is time. Returns when to come back, if there is need.
+    /// Tries again what could not be finished, when it is time. Returns when to come back, if there is need, and the
+    /// sessions that are to end, which is left to whoever can wait for a server.
     ///
     /// # Errors
     /// A ledger that cannot be read. What fails again is noted.
-    pub(super) fn retry_work(&mut self) -> Result<Option<BootTime>, Failure> {
+    pub(super) fn retry_work(&mut self) -> Result<(Option<BootTime>, Option<SessionWork>), Failure> {
         let now = Now::read().boot;
         if let Some(at) = self.waiting.at.filter(|at| now < *at) {
-            return Ok(Some(at));
+            return Ok((Some(at), None));
         }
         let work = self.work()?;
         if work.is_empty() {
             self.waiting = Waiting::default();
-            return Ok(None);
+            return Ok((None, None));
         }
         let reach = self.reach()?;
+        let busy = self.ends_sessions();
         let mut all_done = true;
         let mut sessions: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for PendingWork { kind, argument, .. } in work {
@@ -119,13 +122,16 @@ impl Engine {
             };
             all_done &= self.settle_work(kind, &argument, tried);
         }
-        all_done &= self.retry_sessions(&reach, sessions)?;
-        if all_done {
-            self.waiting = Waiting::default();
-            return Ok(None);
+        // Whoever is at it tells when it is done.
+        let sessions = if busy {
+            None
+        } else {
+            self.sessions_to_end(&reach, sessions)?
+        };
+        if !all_done {
+            self.retry_later();
         }
-        self.retry_later();
-        Ok(self.waiting.at)
+        Ok((self.waiting.at.filter(|_| !all_done), sessions))
     }
 
     /// Whether it is done.
@@ -143,15 +149,14 @@ impl Engine {
         }
     }
 
-    /// By cluster and serial: whether all have ended. While a list is not published, new logins are possible, and the
-    /// work stays.
-    fn retry_sessions(
+    /// By cluster and serial. While a list is not published, new logins are possible, and the work stays.
+    fn sessions_to_end(
         &mut self,
         reach: &Reach,
         sessions: BTreeMap<String, Vec<String>>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Option<SessionWork>, Failure> {
         if sessions.is_empty() {
-            return Ok(true);
+            return Ok(None);
         }
         let revoked: BTreeSet<String> = self
             .ledger
@@ -161,32 +166,59 @@ impl Engine {
             .map(|r| r.serial)
             .collect();
         let published = !self.work()?.iter().any(|w| w.kind == WorkKind::PublishCrl);
-        let mut all_done = true;
+        let mut jobs = Vec::new();
         for (name, serials) in sessions {
             let cluster = reach.clusters.iter().find(|c| c.name == name);
             // A revocation that was begun and then never took place, or a cluster that is not pgfw's any more.
             let (wanted, idle): (Vec<String>, Vec<String>) = serials
                 .into_iter()
                 .partition(|serial| cluster.is_some() && revoked.contains(serial));
-            let idle: Vec<String> = idle.iter().map(|serial| format!("{name}/{serial}")).collect();
+            let idle: Vec<String> = idle
+                .iter()
+                .map(|serial| session_argument(&name, serial))
+                .collect();
             self.done(WorkKind::EndSessions, &idle);
-            let Some(cluster) = cluster.filter(|_| !wanted.is_empty()) else {
-                continue;
-            };
-            let since = published.then(|| Now::read().boot);
-            let tried = end_on(cluster, &wanted, since).map(drop);
-            if tried.is_ok() && !published {
-                all_done = false;
-                continue;
-            }
-            for serial in wanted {
-                all_done &=
-                    self.settle_work(WorkKind::EndSessions, &format!("{name}/{serial}"), tried.clone());
+            if let Some(cluster) = cluster.filter(|_| !wanted.is_empty()) {
+                jobs.push((cluster.clone(), wanted));
             }
         }
-        Ok(all_done)
+        let since = published.then(|| Now::read().boot);
+        Ok((!jobs.is_empty()).then(|| self.session_work(jobs, since)))
+    }
+
+    /// At a start: what an earlier process revoked and could only keep beside the socket, for want of room. What else it
+    /// could not note went with it, so all of it is done once more.
+    pub(super) fn resume_unrecorded(&mut self) -> Result<(), Failure> {
+        let serials: Vec<String> = self
+            .unrecorded
+            .revocations()
+            .iter()
+            .filter(|r| r.authority == Authority::Client)
+            .map(|r| r.serial.clone())
+            .collect();
+        if serials.is_empty() {
+            return Ok(());
+        }
+        let reach = self.reach()?;
+        self.note(
+            WorkKind::PublishCrl,
+            &reach.config.pki.directory.display().to_string(),
+            NOT_NOTED,
+        );
+        for cluster in reach.managed() {
+            for serial in &serials {
+                self.note(
+                    WorkKind::EndSessions,
+                    &session_argument(&cluster.name, serial),
+                    NOT_NOTED,
+                );
+            }
+        }
+        Ok(())
     }
 }
+
+const NOT_NOTED: &str = "there was no room to note it when it was revoked";
 
 const LONGEST_PAUSE_S: u64 = 60;
 

@@ -1,7 +1,8 @@
 //! Issuing: `pgfw cert issue NAME`, `pgfw cert server`.
 //!
-//! The ledger first, then the files: what exists on a disk somewhere is always known, and can be revoked. A
-//! certificate that is in the ledger and whose file was never written harms nobody; it is issued again.
+//! The ledger first, then the files: what exists on a disk somewhere is always known, and can be revoked. Until its
+//! files stand it counts as revoked: an issue that is cut off anywhere opens nothing for what nobody holds. It stays
+//! revoked then, and another is issued.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use super::{PkiError, files};
 use crate::clock::WallTime;
 use crate::config::ServerName;
 use crate::ledger::Ledger;
-use crate::ledger::types::{Authority, Certificate, Revocation, RevocationReason};
+use crate::ledger::types::{Authority, Certificate};
 
 /// PostgreSQL's bootstrap superuser.
 const SUPERUSER: &str = "postgres";
@@ -111,11 +112,11 @@ pub fn issue_client(
     };
     let component = files::component(name);
     let (certificate_name, key_name) = (format!("{component}.crt"), format!("{component}.key"));
-    ledger.record_certificate(&certificate)?;
-    let installed = install(
+    let folder = hand_out(
+        ledger,
+        &certificate,
         &store.issued_folder(),
         &component,
-        &certificate.serial,
         |folder| {
             if let Some(key) = &key {
                 key.write(&folder.join(&key_name))?;
@@ -131,23 +132,7 @@ pub fn issue_client(
                 files::PUBLIC,
             )
         },
-    );
-    let folder = match installed {
-        Ok(folder) => folder,
-        Err(error) => {
-            // Nobody holds it, and nothing may be open for it.
-            let unissued = Revocation {
-                serial: certificate.serial.clone(),
-                authority: certificate.authority,
-                authority_generation: certificate.authority_generation,
-                revoked: now,
-                reason: RevocationReason::CessationOfOperation,
-                requester: requester.to_owned(),
-            };
-            ledger.record_revocations(&[unissued])?;
-            return Err(error);
-        }
-    };
+    )?;
     Ok(Issued {
         certificate_file: folder.join(certificate_name),
         key_file: key.map(|_| folder.join(key_name)),
@@ -209,12 +194,12 @@ pub fn issue_server(
         reason: None,
     };
     let certificate = leaf.sign(&authority, &key, now)?;
-    ledger.record_certificate(&certificate)?;
     let component = files::component(cluster);
-    let folder = install(
+    let folder = hand_out(
+        ledger,
+        &certificate,
         &store.server_folder(),
         &component,
-        &certificate.serial,
         |folder| {
             key.write(&folder.join(SERVER_KEY))?;
             files::write(
@@ -233,37 +218,100 @@ pub fn issue_server(
     })
 }
 
-/// Fills `.NAME.SERIAL/`, then points the link `NAME` at it, then removes what is older than the one it replaced:
-/// whoever has just followed the link can still read.
-fn install(
+/// Records a certificate, puts it in place, and only then has it count; or leaves nothing of it but the record that it
+/// was given up. Returns the link.
+fn hand_out(
+    ledger: &mut Ledger,
+    certificate: &Certificate,
     parent: &Path,
     name: &str,
-    serial: &str,
     fill: impl FnOnce(&Path) -> Result<(), PkiError>,
 ) -> Result<PathBuf, PkiError> {
-    files::make_folder(parent, 0o700)?;
-    let link = parent.join(name);
-    let target = format!(".{name}.{serial}");
-    let replaced = std::fs::read_link(&link)
-        .ok()
-        .and_then(|t| t.into_os_string().into_string().ok());
-    files::make_folder_with(&parent.join(&target), fill)?;
-    files::switch_link(&link, &target)?;
-    let prefix = format!(".{name}.");
-    for old in files::names_in(parent)? {
-        let whole = old
-            .strip_prefix(&prefix)
-            .is_some_and(|rest| rest.len() == serial.len());
-        // The scratch folder of an issue that was cut off; it holds a key.
-        let unfinished = old
-            .strip_prefix('.')
-            .is_some_and(|rest| rest.starts_with(&prefix));
-        if (whole || unfinished) && old != target && Some(&old) != replaced.as_ref() {
-            let folder = parent.join(&old);
-            std::fs::remove_dir_all(&folder).map_err(|source| PkiError::Write { file: folder, source })?;
+    ledger.begin_issue(certificate)?;
+    let installed = Installed::put(parent, name, &certificate.serial, fill)?;
+    let done = installed
+        .remove_older()
+        .and_then(|()| Ok(ledger.complete_issue(certificate)?));
+    match done {
+        Ok(()) => Ok(installed.link),
+        Err(error) => {
+            installed.take_back();
+            Err(error)
         }
     }
-    Ok(link)
+}
+
+/// A folder `.NAME.SERIAL/`, and the link `NAME` that leads to it.
+struct Installed {
+    parent: PathBuf,
+    link: PathBuf,
+    /// The folder's name.
+    target: String,
+    /// Where the link led before.
+    replaced: Option<String>,
+}
+
+impl Installed {
+    /// Fills the folder, then points the link at it.
+    fn put(
+        parent: &Path,
+        name: &str,
+        serial: &str,
+        fill: impl FnOnce(&Path) -> Result<(), PkiError>,
+    ) -> Result<Installed, PkiError> {
+        files::make_folder(parent, 0o700)?;
+        let link = parent.join(name);
+        let target = format!(".{name}.{serial}");
+        let replaced = std::fs::read_link(&link)
+            .ok()
+            .and_then(|t| t.into_os_string().into_string().ok());
+        let installed = Installed {
+            parent: parent.to_owned(),
+            link,
+            target,
+            replaced,
+        };
+        files::make_folder_with(&installed.folder(), fill)?;
+        if let Err(error) = files::switch_link(&installed.link, &installed.target) {
+            installed.take_back();
+            return Err(error);
+        }
+        Ok(installed)
+    }
+
+    /// Removes what is older than the folder that this one replaced: whoever has just followed the link can still read.
+    fn remove_older(&self) -> Result<(), PkiError> {
+        let prefix = self.target.trim_end_matches(|c: char| c != '.');
+        let serial = self.target.len() - prefix.len();
+        for old in files::names_in(&self.parent)? {
+            let whole = old.strip_prefix(prefix).is_some_and(|rest| rest.len() == serial);
+            // The scratch folder of an issue that was cut off; it holds a key.
+            let unfinished = old.strip_prefix('.').is_some_and(|rest| rest.starts_with(prefix));
+            if (whole || unfinished) && old != self.target && Some(&old) != self.replaced.as_ref() {
+                let folder = self.parent.join(&old);
+                std::fs::remove_dir_all(&folder)
+                    .map_err(|source| PkiError::Write { file: folder, source })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What cannot be taken back lies there, revoked, and opens nothing.
+    fn take_back(&self) {
+        let led_here = std::fs::read_link(&self.link).is_ok_and(|t| t.as_os_str() == self.target.as_str());
+        let back = match &self.replaced {
+            _ if !led_here => Ok(()),
+            Some(before) => files::switch_link(&self.link, before).map_err(drop),
+            None => std::fs::remove_file(&self.link).map_err(drop),
+        };
+        if back.is_ok() {
+            let _ = std::fs::remove_dir_all(self.folder());
+        }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.parent.join(&self.target)
+    }
 }
 
 /// The key of a PKCS #10 request, after proof of possession. Subject and extensions are the authority's to choose;

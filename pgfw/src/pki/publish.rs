@@ -112,16 +112,23 @@ pub fn publish(
 /// Repairs and renews: the ledger learns what only a list knew, and new lists are published when one is missing,
 /// damaged, incomplete, ahead of the clock or past half of its life. Nothing is written when all is well.
 ///
+/// `unrecorded`: what the ledger could not take yet; the lists say it all the same.
+///
 /// # Errors
-/// [`PkiError::NoAuthority`], a ledger that cannot be read or written.
+/// [`PkiError::NoAuthority`], a ledger that cannot be read. That it cannot be written is among the failures.
 pub fn refresh(
     store: &Store,
     ledger: &mut Ledger,
+    unrecorded: &[Revocation],
     targets: &CrlTargets,
     now: WallTime,
 ) -> Result<Publication, PkiError> {
-    absorb(store, ledger, targets)?;
-    let revocations = ledger.revocations()?;
+    let absorbed = match absorb(store, ledger, targets) {
+        Err(PkiError::Ledger(error)) => Some(error),
+        done => done.map(|_| None)?,
+    };
+    let mut revocations = ledger.revocations()?;
+    revocations.extend_from_slice(unrecorded);
     let half = seconds(targets.ttl) / 2;
     let due = places(store, targets)?.iter().any(|place| {
         let mut wanted = place.standing().revoked;
@@ -140,11 +147,15 @@ pub fn refresh(
             Ok(None) | Err(_) => true,
         })
     });
-    if due || !lost(store, &revocations)?.is_empty() {
-        publish(store, &revocations, targets, now)
+    let mut publication = if due || !lost(store, &revocations)?.is_empty() {
+        publish(store, &revocations, targets, now)?
     } else {
-        Ok(Publication::default())
+        Publication::default()
+    };
+    if let Some(error) = absorbed {
+        publication.note(error);
     }
+    Ok(publication)
 }
 
 /// What is wrong with the lists as they stand, a month before it hurts.

@@ -8,6 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::after;
 use super::hba::{self, Input, Rendered};
 use super::settings::{self, CLIENT_CA, CONF, HBA, IDENT, SERVER_CERT, SERVER_KEY};
 use super::sql::Sql;
@@ -16,6 +17,7 @@ use super::switch::{Edits, Live, Switch};
 use super::tls::{self, Credential};
 use super::{Owner, PostgresError, Running, Server, owner, prove, reload};
 use crate::config::{Cluster, Config, Manage};
+use crate::failure::Failure;
 use crate::paths::Paths;
 use crate::policy::access;
 
@@ -50,10 +52,16 @@ pub struct Applied {
     pub steps: Vec<Step>,
     /// Settings that count from the server's next restart.
     pub pending_restart: Vec<String>,
+    /// What restarts it.
+    pub restart: String,
     /// Settings of ours that something else overrides.
     pub overridden: Vec<Override>,
     /// Roles that the configuration names and the server does not have.
     pub missing_roles: Vec<String>,
+    /// A statement for each of them.
+    pub create_roles: Vec<String>,
+    /// What could not be found out or written down; what was applied is in force all the same.
+    pub notes: Vec<String>,
 }
 
 /// One step of an apply.
@@ -86,7 +94,8 @@ pub struct Override {
     pub by: String,
 }
 
-/// Brings one cluster's files to the configuration. Blocks; the caller holds the change lock.
+/// Brings one cluster's files to the configuration. Blocks, also for a server that does not answer; the caller holds the
+/// cluster's lock, and no other.
 ///
 /// # Errors
 /// [`PostgresError`]; the live files are then what they were, unless it says otherwise.
@@ -123,8 +132,11 @@ pub fn apply(
         unchanged: before.is_some_and(|g| generations.holds(g, &files)),
         steps: Vec::new(),
         pending_restart: Vec::new(),
+        restart: after::restart(cluster),
         overridden: Vec::new(),
         missing_roles: Vec::new(),
+        create_roles: Vec::new(),
+        notes: Vec::new(),
     };
     if !applied.unchanged {
         applied.generation = generations.write(&files, &server.owner)?;
@@ -142,18 +154,74 @@ pub fn apply(
         return Ok(applied);
     }
 
-    let mut switch = Switch::new(&generations);
+    let good = in_force(&server, &generations, material);
+    let mut switch = Switch::resumed(&generations, good, &live)?;
     let done = install(&server, &mut switch, &live, &marker, material, &mut applied);
-    if let Err(cause) = done {
-        let error = put_back(&server, switch, cause);
-        generations.prune(&[before, generations.current()]);
-        return Err(error);
+    let proven = match done {
+        Err(cause) => {
+            let error = put_back(&server, switch, cause);
+            generations.prune(&[good, generations.current(), generations.proven()]);
+            return Err(error);
+        }
+        Ok(proven) => proven,
+    };
+    // It is in force: nothing from here on makes an error of it.
+    let marked = match proven {
+        Some(_) => generations.mark_proven(applied.generation),
+        None => Ok(()),
+    };
+    generations.prune(&[Some(applied.generation), good, generations.proven()]);
+    let looked = proven.map_or(Ok(()), |running| {
+        after::look_after(&server, &running, config, &live, &mut applied)
+    });
+    let failures = [
+        ("the next apply proves it again", marked),
+        (
+            "what the server says about settings and roles is not known",
+            looked,
+        ),
+    ];
+    for (what, failed) in failures
+        .into_iter()
+        .filter_map(|(what, done)| Some((what, done.err()?)))
+    {
+        let Failure { message, remedy, .. } = failed.into();
+        applied.notes.push(format!("{what}: {message}. {remedy}"));
     }
-    generations.prune(&[Some(applied.generation), before]);
-    if let Some(running) = server.running() {
-        look_after(&server, &running, config, &live, &mut applied)?;
-    }
+    applied.create_roles = applied
+        .missing_roles
+        .iter()
+        .map(|role| after::create_role(config, role))
+        .collect();
     Ok(applied)
+}
+
+/// The generation to go back to. An apply that was cut off before its proof has left one that the server may refuse,
+/// which would be fatal at its next start; only the server can tell.
+fn in_force(server: &Server, generations: &Generations, material: &TlsMaterial) -> Option<u32> {
+    let current = generations.current()?;
+    if generations.proven() == Some(current) {
+        return Some(current);
+    }
+    // A server that is down says nothing against it, and reads it at its next start.
+    let Some(running) = server.running() else {
+        return Some(current);
+    };
+    let read = |name| std::fs::read_to_string(generations.path(current).join(name)).unwrap_or_default();
+    let of_its_own = TlsMaterial {
+        server_cert_pem: read(SERVER_CERT),
+        server_key_pem: String::new(),
+        client_ca_pem: read(CLIENT_CA),
+        crl_dir: material.crl_dir.clone(),
+    };
+    let answers = hba::marker_in(&read(HBA))
+        .is_some_and(|marker| matches!(prove::marker_loaded(&running, marker), Ok(true)))
+        && prove::served(&running, &of_its_own).is_ok();
+    if answers {
+        Some(current)
+    } else {
+        generations.proven()
+    }
 }
 
 /// Refuses material that the server would refuse, or that would lock everybody out.
@@ -248,6 +316,7 @@ enum Cause {
     NotTaken(String),
 }
 
+/// Puts the candidate in force. The server that was seen to go by it; `None`: it is down.
 fn install(
     server: &Server,
     switch: &mut Switch,
@@ -255,7 +324,7 @@ fn install(
     marker: &str,
     material: &TlsMaterial,
     applied: &mut Applied,
-) -> Result<(), Cause> {
+) -> Result<Option<Running>, Cause> {
     let running = server.running();
     let settled = applied.unchanged && live.in_place();
     if !settled {
@@ -266,7 +335,7 @@ fn install(
     }
     let Some(running) = running else {
         applied.steps.push(Step::AtNextStart);
-        return Ok(());
+        return Ok(None);
     };
     let proven = settled && matches!(prove::marker_loaded(&running, marker), Ok(true));
     let mut serial = if proven {
@@ -290,7 +359,7 @@ fn install(
         Ok(None) => Step::NoTcp,
         Err(message) => return Err(Cause::NotTaken(with_reasons(server, &running, message))),
     });
-    Ok(())
+    Ok(Some(running))
 }
 
 /// Takes the switch back and has the server read the former files again.
@@ -331,45 +400,4 @@ pub(super) fn with_reasons(server: &Server, running: &Running, message: String) 
         Ok(reasons) if !reasons.is_empty() => format!("{message} ({})", reasons.join("; ")),
         Ok(_) | Err(_) => message,
     }
-}
-
-/// What the server says about our settings and roles once the files count.
-fn look_after(
-    server: &Server,
-    running: &Running,
-    config: &Config,
-    live: &Live,
-    applied: &mut Applied,
-) -> Result<(), PostgresError> {
-    let sql = Sql::connect_to(server, running)?;
-    applied.pending_restart = sql.column(
-        "select name from pg_settings where pending_restart order by name",
-        &[],
-    )?;
-    let ours = live.conf_paths();
-    // The last entry of a name counts; ours are those that our file has.
-    let rows = sql.query(
-        "select distinct on (name) name, sourcefile from pg_file_settings where name in \
-         (select name from pg_file_settings where sourcefile = any($1)) order by name, seqno desc",
-        &[&ours],
-    )?;
-    let by_file = rows.iter().filter_map(|r| {
-        let (name, by): (Option<String>, Option<String>) = (r.get(0), r.get(1));
-        let by = by.filter(|f| !ours.contains(f))?;
-        Some(Override { name: name?, by })
-    });
-    applied.overridden = by_file.collect();
-    let by_option = sql.column(
-        "select name from pg_settings where source = 'command line' and name in \
-         (select name from pg_file_settings where sourcefile = any($1)) order by name",
-        &[&ours],
-    )?;
-    applied
-        .overridden
-        .extend(by_option.into_iter().map(|name| Override {
-            name,
-            by: "command line".to_owned(),
-        }));
-    applied.missing_roles = super::sessions::missing(&sql, config)?;
-    Ok(())
 }

@@ -57,12 +57,7 @@ impl Kept {
         let former = hba::marker_in(&hba).ok_or_else(|| gone(io::ErrorKind::InvalidData.into()))?;
 
         let directory = directory_beside(&server.config_file)?;
-        let mut lists = Vec::new();
-        for entry in fs::read_dir(crl_dir).map_err(gone)? {
-            let path = entry.map_err(gone)?.path();
-            let name = path.file_name().map(PathBuf::from).unwrap_or_default();
-            lists.push((name, fs::read(&path).map_err(gone)?));
-        }
+        let lists = lists_in(crl_dir).map_err(gone)?;
         let moved = |conf: String, from: &Path, to: &Path| {
             let said = |path: &Path| quote::setting(&path.to_string_lossy());
             conf.replace(&said(from), &said(to))
@@ -148,6 +143,25 @@ impl Kept {
         Ok(())
     }
 
+    /// Copies the lists once more where they say something else by now: somebody was revoked meanwhile.
+    ///
+    /// # Errors
+    /// I/O.
+    pub(super) fn follow_lists(&self, owner: &Owner, crl_dir: &Path) -> Result<(), PostgresError> {
+        let mut standing = self.lists.clone();
+        loop {
+            let now = lists_in(crl_dir).map_err(PostgresError::file("cannot read", crl_dir))?;
+            if now == standing {
+                return Ok(());
+            }
+            for (name, content) in now.iter().filter(|list| !standing.contains(list)) {
+                let path = self.directory.join(CRLS).join(name);
+                put(&path, content, owner).map_err(PostgresError::file("cannot write", &path))?;
+            }
+            standing = now;
+        }
+    }
+
     /// When the first of the lists lapses, which then refuses every certificate: nobody renews them here.
     pub(super) fn lapses(&self) -> Option<WallTime> {
         let ends = self.lists.iter().filter_map(|(_, content)| {
@@ -157,6 +171,21 @@ impl Kept {
         });
         ends.min()
     }
+}
+
+/// Name and content of each, by name. One that is being replaced has another name meanwhile, and goes with it.
+fn lists_in(crl_dir: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
+    let mut lists = Vec::new();
+    for entry in fs::read_dir(crl_dir)? {
+        let path = entry?.path();
+        let name = path.file_name().map(PathBuf::from).unwrap_or_default();
+        match fs::read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            content => lists.push((name, content?)),
+        }
+    }
+    lists.sort();
+    Ok(lists)
 }
 
 /// Whether a live name holds what an earlier release left there.

@@ -2,6 +2,7 @@
 //!
 //! Everything here blocks (files, sockets, the server's answers); async code calls it on a blocking thread.
 
+mod after;
 mod apply;
 mod cluster;
 mod error;

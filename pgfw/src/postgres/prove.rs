@@ -4,7 +4,6 @@
 //! marker line that only these two files hold answers, and the certificate that is served is the new one.
 
 use std::io;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
@@ -28,7 +27,7 @@ pub fn marker_loaded(running: &Running, marker: &str) -> io::Result<bool> {
         let socket = running
             .socket()
             .ok_or_else(|| io::Error::other("the server has no Unix socket"))?;
-        let mut stream = UnixStream::connect(socket)?;
+        let mut stream = wire::connect_unix(&socket)?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         let startup = Startup {
             user,

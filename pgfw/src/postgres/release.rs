@@ -69,7 +69,8 @@ pub enum Given {
     AtNextStart,
 }
 
-/// Gives one cluster back. Blocks; the caller holds the change lock. What an earlier call left half done is finished.
+/// Gives one cluster back. Blocks, also for a server that does not answer; the caller holds the cluster's lock, and no
+/// other. What an earlier call left half done is finished.
 ///
 /// # Errors
 /// [`PostgresError`]; the live files are then pgfw's as before, unless it says otherwise.
@@ -120,7 +121,10 @@ pub fn release(cluster: &Cluster, paths: &Paths, leave: Leave) -> Result<Release
                 directory: kept.directory.clone(),
             });
             released.crls_lapse = kept.lapses().map(WallTime::rfc3339);
-            work.give_written(taken, &kept)
+            work.give_written(taken, &kept).and_then(|()| {
+                // No lock keeps certificates from being revoked while the server is waited for.
+                kept.follow_lists(&server.owner, &crl_dir).map_err(Cause::Error)
+            })
         }
     };
     let Work { undo, steps, .. } = work;

@@ -21,7 +21,8 @@ pub fn reload(server: &Server, running: &Running) -> Result<(), PostgresError> {
     if !server.is_ours(running.pid) {
         return Err(failed(io::Error::from_raw_os_error(libc::ESRCH)));
     }
-    hang_up(&process).map_err(failed)
+    // As the server's user, who may: root that is left the unit's capabilities has no CAP_KILL.
+    server.owner.act(|| hang_up(&process)).map_err(failed)
 }
 
 fn pidfd(pid: i32) -> io::Result<OwnedFd> {

@@ -1,13 +1,12 @@
 //! Questions to a server over its Unix socket, as its bootstrap superuser by peer. Blocks: not for async code.
 
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Row};
 
-use super::{PostgresError, Running, Server};
+use super::{PostgresError, Running, Server, wire};
 
 /// A session in a maintenance database.
 #[derive(Debug)]
@@ -42,8 +41,8 @@ impl Sql {
         // The kernel notes the peer's credentials at connect(2), so the descriptor keeps the owner's.
         let stream = server
             .owner
-            .act(|| UnixStream::connect(&socket))
-            .or_else(|_| UnixStream::connect(&socket))
+            .act(|| wire::connect_unix(&socket))
+            .or_else(|_| wire::connect_unix(&socket))
             .map_err(|e| refused(format!("{}: {e}", socket.display())))?;
         stream.set_nonblocking(true).map_err(|e| refused(e.to_string()))?;
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -61,8 +61,28 @@ impl Generations {
 
     /// The number `current` points to.
     pub(super) fn current(&self) -> Option<u32> {
-        let target = fs::read_link(self.current_link()).ok()?;
-        target.to_str()?.strip_prefix("gen-")?.parse().ok()
+        number(&self.current_link())
+    }
+
+    /// The one that a server was last seen to go by. Another than `current` after an apply that was cut off before its
+    /// proof, or one that a server that was down has not read yet.
+    pub(super) fn proven(&self) -> Option<u32> {
+        number(&self.proven_link())
+    }
+
+    /// # Errors
+    /// I/O; the former one stands.
+    pub(super) fn mark_proven(&self, generation: u32) -> Result<(), PostgresError> {
+        if self.proven() == Some(generation) {
+            return Ok(());
+        }
+        let link = self.proven_link();
+        replace_with_link(&link, Path::new(&format!("gen-{generation}")))
+            .map_err(PostgresError::file("cannot mark as proven", &link))
+    }
+
+    fn proven_link(&self) -> PathBuf {
+        self.directory.join("proven")
     }
 
     pub(super) fn path(&self, generation: u32) -> PathBuf {
@@ -187,6 +207,8 @@ impl Generations {
             }
             Ok(()) | Err(_) => {}
         }
+        // Of what is forgotten nothing is proven; a link that stays leads nowhere.
+        let _stays = fs::remove_file(self.proven_link());
         self.prune(&[]);
         Ok(())
     }
@@ -199,6 +221,12 @@ impl Generations {
             .filter_map(|e| e.ok()?.file_name().to_str()?.strip_prefix("gen-")?.parse().ok())
             .collect()
     }
+}
+
+/// The generation that a link leads to.
+fn number(link: &Path) -> Option<u32> {
+    let target = fs::read_link(link).ok()?;
+    target.to_str()?.strip_prefix("gen-")?.parse().ok()
 }
 
 /// Puts a link in the place of whatever is at `path`, at once. Follows nothing.

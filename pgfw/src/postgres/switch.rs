@@ -36,6 +36,11 @@ enum Undo {
     },
     /// This name was not there.
     New(PathBuf),
+    /// This file includes pgfw's settings, and held no more than this before.
+    Included {
+        file: PathBuf,
+        own: String,
+    },
 }
 
 /// Where the live names lead.
@@ -152,6 +157,47 @@ impl<'a> Switch<'a> {
         }
     }
 
+    /// After an apply that was cut off before its proof: what it changed goes back as well, to `good`, the generation
+    /// that was in force before it, or to what was there before pgfw.
+    pub(super) fn resumed(
+        generations: &'a Generations,
+        good: Option<u32>,
+        live: &Live,
+    ) -> Result<Switch<'a>, PostgresError> {
+        let mut switch = Switch::new(generations);
+        if generations.current() == good {
+            return Ok(switch);
+        }
+        switch.undo.push(Undo::Current(good));
+        if good.is_some() {
+            return Ok(switch);
+        }
+        for (name, target) in &live.links {
+            let kept = sibling(name, KEPT);
+            if !is_link_to(name, target) {
+                continue;
+            }
+            switch.undo.push(if kept.symlink_metadata().is_ok() {
+                Undo::Kept {
+                    live: name.clone(),
+                    kept,
+                }
+            } else {
+                Undo::New(name.clone())
+            });
+        }
+        if let Include::Line { file, line } = &live.include {
+            let text = fs::read_to_string(file).map_err(PostgresError::file("cannot read", file))?;
+            if has_line(&text, line) {
+                switch.undo.push(Undo::Included {
+                    file: file.clone(),
+                    own: without(&text, line),
+                });
+            }
+        }
+        Ok(switch)
+    }
+
     /// Makes `generation` the one that counts: `current` first, so that no live name ever leads nowhere.
     ///
     /// # Errors
@@ -205,6 +251,11 @@ impl<'a> Switch<'a> {
                 }
                 Undo::New(path) => {
                     fs::remove_file(&path).map_err(PostgresError::file("cannot remove", &path))?
+                }
+                Undo::Included { file, own } => {
+                    rewrite(&file, &own).map_err(PostgresError::file("cannot put back", &file))?;
+                    // It says no more than the file itself.
+                    let _stays = fs::remove_file(sibling(&file, KEPT));
                 }
             }
         }

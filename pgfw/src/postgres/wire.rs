@@ -5,6 +5,36 @@
 //! keys, passwords or roles of users.
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+
+/// Connects to a server's Unix socket without waiting: a server that stands still lets its queue of connections fill,
+/// and connect(2) would then wait for it without end.
+///
+/// # Errors
+/// I/O; the queue is full.
+pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let socket = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        None,
+    )?;
+    let address = UnixAddr::new(path)?;
+    match connect(socket.as_raw_fd(), &address) {
+        Err(Errno::EAGAIN) => Err(io::Error::other(
+            "it takes no more connections; they wait for it to answer",
+        )),
+        done => Ok(done?),
+    }?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
 
 /// What a start-up packet asks for.
 #[derive(Debug, Clone, Copy)]
@@ -175,6 +205,33 @@ mod tests {
                 message: "no".into()
             }
         );
+    }
+
+    // connect(2) would wait until somebody accepts.
+    #[test]
+    fn a_full_queue_of_connections_is_not_waited_for() {
+        use nix::sys::socket::{Backlog, bind, listen};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        assert!(connect_unix(&path).is_err());
+        let listener = socket(
+            AddressFamily::Unix,
+            SockType::Stream,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .unwrap();
+        bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let mut waiting = Vec::new();
+        let error = loop {
+            match connect_unix(&path) {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert!(!waiting.is_empty());
+        assert!(error.to_string().contains("no more connections"), "{error}");
     }
 
     // A length that would ask for memory without end, one below its own size, a body that is cut short, another protocol.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::Signal;
 
 use super::process::{self, Child, Outcome, run};
@@ -71,7 +72,16 @@ impl<'host> Instance<'host> {
         const FOR_ALL: &str = "/run/pgfw-for-all";
         self.host.within(|| {
             if !std::path::Path::new(FOR_ALL).exists() {
-                std::fs::copy(product(), FOR_ALL).expect("the binary can be copied");
+                // Not copied: a process that another test forks meanwhile would hold it open for writing (ETXTBSY).
+                std::fs::File::create(FOR_ALL).expect("a file can be made in /run");
+                mount(
+                    Some(&product()),
+                    FOR_ALL,
+                    None::<&str>,
+                    MsFlags::MS_BIND,
+                    None::<&str>,
+                )
+                .expect("the binary can be mounted");
             }
         });
         self.prepare(self.host.command_as_user(FOR_ALL, user), arguments)
@@ -134,6 +144,29 @@ impl<'host> Instance<'host> {
     /// The same with options of `pgfw run`.
     #[track_caller]
     pub fn start_with(&self, options: &[&str]) -> Daemon {
+        self.start_command(self.command(&["run"]).args(options))
+    }
+
+    /// `pgfw` with the capabilities that the installed unit leaves it, and no way to get others.
+    pub fn command_as_the_unit(&self, arguments: &[&str]) -> Command {
+        let unit = include_str!("../../../config/systemd/pgfw.service");
+        let left = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("CapabilityBoundingSet="))
+            .expect("the unit bounds the daemon's capabilities");
+        let left: Vec<String> = left
+            .split(' ')
+            .map(|name| format!(",+{}", name.trim_start_matches("CAP_").to_lowercase()))
+            .collect();
+        let mut command = self.host.command("setpriv");
+        command.args(["--no-new-privs", &format!("--bounding-set=-all{}", left.concat())]);
+        command.arg(product());
+        self.prepare(command, arguments)
+    }
+
+    /// Starts the daemon from a command that ends in `pgfw run`.
+    #[track_caller]
+    pub fn start_command(&self, command: &mut Command) -> Daemon {
         let socket = format!("/run/notify-{}", unique());
         let notices = self
             .host
@@ -142,8 +175,7 @@ impl<'host> Instance<'host> {
         notices
             .set_nonblocking(true)
             .expect("a socket can be told not to wait");
-        let mut child =
-            Child::start(self.command(&["run"]).args(options).env("NOTIFY_SOCKET", &socket)).talkative();
+        let mut child = Child::start(command.env("NOTIFY_SOCKET", &socket)).talkative();
         eventually("pgfw run is ready", PATIENCE, || {
             assert!(
                 !child.has_ended(),

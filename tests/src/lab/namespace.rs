@@ -70,9 +70,14 @@ impl Namespace {
     /// Processes that it starts die when it returns.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         on_a_thread(|| {
-            setns(self.net.as_fd(), CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
+            self.enter();
             work()
         })
+    }
+
+    /// Moves the calling thread inside, until it moves elsewhere.
+    pub fn enter(&self) {
+        setns(self.net.as_fd(), CloneFlags::CLONE_NEWNET).expect("the namespace can be entered");
     }
 
     /// Runs lines of `ip`, each without the word itself: `address add 10.0.0.1/24 dev eth0`.

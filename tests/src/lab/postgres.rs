@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use super::process::{self, Child, run};
 use super::{Host, PATIENCE, Psql, eventually};
 
-/// The cluster `NN/main` of a host, on port 5432 and every address, running until it is stopped or dropped.
+/// The cluster `NN/main` of a host, on port 5432, running until it is stopped or dropped.
 ///
 /// The server runs as a child of the test instead of under pg_ctlcluster; its files are where Debian's
 /// tools put them, and those tools see it.
@@ -21,8 +21,17 @@ pub struct PgCluster<'host> {
 impl<'host> PgCluster<'host> {
     pub const PORT: u16 = 5432;
 
-    /// Makes the cluster with the newest server installed and starts it.
+    /// Makes the cluster with the newest server installed, on every address, and starts it.
     pub fn start_new(host: &'host Host) -> PgCluster<'host> {
+        PgCluster::start_with(host, &["listen_addresses=*"])
+    }
+
+    /// The same as the package makes it: it listens on localhost only.
+    pub fn start_as_packaged(host: &'host Host) -> PgCluster<'host> {
+        PgCluster::start_with(host, &[])
+    }
+
+    fn start_with(host: &'host Host, options: &[&str]) -> PgCluster<'host> {
         let major = newest_major();
         let mut create = host.command("pg_createcluster");
         create.args([
@@ -34,14 +43,10 @@ impl<'host> PgCluster<'host> {
             "manual",
         ]);
         create.args(["--encoding", "UTF8", "--locale", "C"]);
-        create.args([
-            "--pgoption",
-            "listen_addresses=*",
-            "--pgoption",
-            "fsync=off",
-            "--",
-            "--no-sync",
-        ]);
+        for option in options.iter().chain(&["fsync=off"]) {
+            create.args(["--pgoption", option]);
+        }
+        create.args(["--", "--no-sync"]);
         run(&mut create).expect_success();
         let mut cluster = PgCluster {
             host,
@@ -85,7 +90,7 @@ impl<'host> PgCluster<'host> {
             // The log is the one place that tells without a login, whatever pg_hba.conf holds by now.
             server
                 .stderr()
-                .contains("database system is ready to accept connections")
+                .contains("database system is ready to accept")
                 .then_some(())
         });
         self.server = Some(server);

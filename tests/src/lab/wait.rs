@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::guest;
 
 /// How long something that takes milliseconds may take on a loaded machine.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How much more time an event has in a guest, which may share its processors with other guests.
 const GUEST: u32 = 4;

@@ -9,8 +9,11 @@
 mod certificates;
 mod cluster;
 mod expiry;
+mod issue;
 mod logins;
+mod newcomer;
 mod obstacles;
 mod opening;
 mod revocation;
 mod stage;
+mod standstill;

@@ -13,9 +13,10 @@ use pgfw_tests::lab::{Child, PATIENCE, Reach, Site, eventually};
 
 use super::stage::{Stage, assert_fails};
 
-const LEDGER: &str = "/var/lib/pgfw/ledger.db";
+pub(crate) const STATE: &str = "/var/lib/pgfw";
+pub(crate) const LEDGER: &str = "/var/lib/pgfw/ledger.db";
 
-fn server_process(stage: &Stage<'_>) -> Pid {
+pub(crate) fn server_process(stage: &Stage<'_>) -> Pid {
     let file = stage.cluster.data_dir().join("postmaster.pid");
     let first = stage.site.db.read(file).lines().next().unwrap().to_owned();
     Pid::from_raw(first.trim().parse().unwrap())
@@ -114,13 +115,13 @@ fn p30_revoked_while_the_server_is_down() {
     assert!(refused.contains("certificate revoked"), "{refused}");
 }
 
-/// Gives the state a small file system of its own.
-fn small_disk(site: &Site) {
+/// Gives a folder a small file system of its own.
+pub(crate) fn small_disk(site: &Site, folder: &str) {
     site.db.within(|| {
-        fs::create_dir_all("/var/lib/pgfw").unwrap();
+        fs::create_dir_all(folder).unwrap();
         mount(
             Some("small"),
-            "/var/lib/pgfw",
+            folder,
             Some("tmpfs"),
             MsFlags::empty(),
             Some("size=4m,mode=755"),
@@ -130,17 +131,15 @@ fn small_disk(site: &Site) {
 }
 
 /// Writes until nothing fits any more.
-fn fill(site: &Site) {
+pub(crate) fn fill(site: &Site, folder: &str) {
+    let filler = Path::new(folder).join("filler");
     site.db.within(|| {
-        let full = fs::write("/var/lib/pgfw/filler", vec![0; 8 << 20]);
+        let full = fs::write(&filler, vec![0; 8 << 20]);
         assert!(full.is_err(), "8 MiB fit on 4");
         // What write(2) left of the last page.
         let mut size = 4096;
         while size > 0 {
-            let file = fs::OpenOptions::new()
-                .append(true)
-                .open("/var/lib/pgfw/filler")
-                .unwrap();
+            let file = fs::OpenOptions::new().append(true).open(&filler).unwrap();
             if std::io::Write::write_all(&mut &file, &vec![0; size]).is_err() {
                 size /= 2;
             }
@@ -148,9 +147,9 @@ fn fill(site: &Site) {
     });
 }
 
-fn free(site: &Site) {
+pub(crate) fn free(site: &Site, folder: &str) {
     site.db
-        .within(|| fs::remove_file("/var/lib/pgfw/filler"))
+        .within(|| fs::remove_file(Path::new(folder).join("filler")))
         .unwrap();
 }
 
@@ -159,12 +158,12 @@ fn free(site: &Site) {
 #[test]
 fn p32_revoked_on_a_full_disk() {
     let site = Site::new();
-    small_disk(&site);
+    small_disk(&site, STATE);
     let stage = Stage::new(&site);
     let daemon = stage.enforce();
     let alice = stage.issue("alice", &[]);
     let mut session = stage.log_in(&site.client, "alice", &alice);
-    fill(&site);
+    fill(&site, STATE);
 
     let told = stage.pgfw.pgfw(&["cert", "revoke", "alice"]);
     assert_fails(&told, 1, &["alice", "The daemon tries again"]);
@@ -179,7 +178,7 @@ fn p32_revoked_on_a_full_disk() {
     assert_fails(&open, 1, &[LEDGER]);
     assert_eq!(stage.reach(&site.client), Reach::Silent);
 
-    free(&site);
+    free(&site, STATE);
     eventually("nothing waits any more", PATIENCE * 2, || {
         let shown = stage.attention();
         (!shown.contains("waits since") && !shown.contains("could not be written")).then_some(())
@@ -200,19 +199,62 @@ fn p32_revoked_on_a_full_disk() {
 #[test]
 fn p32_revoked_on_a_full_disk_with_the_daemon_dead() {
     let site = Site::new();
-    small_disk(&site);
+    small_disk(&site, STATE);
     let stage = Stage::new(&site);
     let daemon = stage.enforce();
     stage.issue("alice", &[]);
     daemon.kill();
-    fill(&site);
+    fill(&site, STATE);
     let told = stage.pgfw.pgfw(&["cert", "revoke", "alice"]);
     assert_fails(&told, 1, &["alice", "Free space and run this again"]);
     assert_eq!(stage.reach(&site.client), Reach::Silent);
-    free(&site);
+    free(&site, STATE);
     stage.revoke("alice");
     let _daemon = stage.pgfw.start();
     assert_eq!(stage.reach(&site.client), Reach::Silent);
+}
+
+/// The same, and the daemon starts while there is still no room: what was closed stays closed, and all of the rest
+/// follows when there is.
+#[test]
+fn p32_revoked_on_a_full_disk_and_the_daemon_starts_before_there_is_room() {
+    let site = Site::new();
+    small_disk(&site, STATE);
+    let stage = Stage::with(&site, "", "");
+    let daemon = stage.enforce();
+    let alice = stage.issue("alice", &[]);
+    let mut session = stage.log_in(&site.client, "alice", &alice);
+    daemon.kill();
+    let server = server_process(&stage);
+    kill(server, Signal::SIGSTOP).unwrap();
+    fill(&site, STATE);
+    // Neither list nor ledger takes it, nor does the server answer: all that is left of it is beside the socket.
+    let told = stage.pgfw.pgfw(&["cert", "revoke", "alice"]);
+    assert_fails(&told, 1, &["alice", "Free space and run this again"]);
+    kill(server, Signal::SIGCONT).unwrap();
+    assert_eq!(session.query("select 1").as_deref(), Ok("1"));
+
+    stage.pgfw.ok(&["off"]);
+    let daemon = stage.pgfw.start();
+    assert_eq!(stage.reach(&site.client), Reach::Silent);
+    stage.ends(&mut session);
+    let shown = stage.attention();
+    assert!(shown.contains("could not be written to the ledger"), "{shown}");
+    // Once more, since it could have been written down by the first.
+    daemon.kill();
+    let _daemon = stage.pgfw.start();
+    assert_eq!(stage.reach(&site.client), Reach::Silent);
+
+    free(&site, STATE);
+    eventually("nothing waits any more", PATIENCE * 2, || {
+        let shown = stage.attention();
+        (!shown.contains("waits since") && !shown.contains("could not be written")).then_some(())
+    });
+    stage.pgfw.ok(&["allow", "10.20.0.0/16"]);
+    let refused = stage.refused(&stage.with_certificate(&site.client, "alice", &alice));
+    assert!(refused.contains("certificate revoked"), "{refused}");
+    let spare = site.db.within(|| Path::new("/run/pgfw/unrecorded.json").exists());
+    assert!(!spare, "the spare copy stays");
 }
 
 /// The authority is gone, so no list can be signed: the filter closes and the sessions end.

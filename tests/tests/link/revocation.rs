@@ -158,3 +158,39 @@ fn p30_a_revocation_reaches_what_was_applied_and_not_reloaded_yet() {
     let refused = stage.refused(&stage.with_certificate(&site.client, "alice", &alice));
     assert!(refused.contains("certificate revoked"), "{refused}");
 }
+
+/// What the unit leaves the daemon is enough for all it does.
+#[test]
+fn p30_a_revocation_and_an_apply_with_the_capabilities_of_the_unit() {
+    let site = Site::new();
+    let stage = Stage::bare(&site, "min_tls = \"1.2\"", "");
+    let as_the_unit = |arguments: &[&str]| {
+        let outcome = pgfw_tests::lab::run(&mut stage.pgfw.command_as_the_unit(arguments));
+        outcome.expect_success()
+    };
+    as_the_unit(&["ca", "init"]);
+    as_the_unit(&["cert", "server"]);
+    as_the_unit(&["pg", "apply"]);
+    let _daemon = stage
+        .pgfw
+        .start_command(&mut stage.pgfw.command_as_the_unit(&["run"]));
+    stage.pgfw.ok(&["confirm"]);
+    let alice = stage.issue("alice", &[]);
+    let bob = stage.issue("bob", &[]);
+    stage.pgfw.ok(&["allow", address::STRANGER_NETWORK]);
+    let mut session = stage.log_in(&site.client, "alice", &alice);
+    let mut bobs = stage.log_in(&site.stranger, "bob", &bob);
+    let mut waiting = shake(&stage, &alice);
+
+    let told = stage.revoke("alice");
+    assert_eq!(told["unfinished"].to_string(), "[]", "{told}");
+    assert!(session.query("select 1").is_err());
+    assert!(waiting.start_up(&ALICE).is_err());
+    assert_eq!(stage.reach(&site.client), Reach::Silent);
+    assert_eq!(bobs.query("select 1").as_deref(), Ok("1"));
+
+    stage.configure("min_tls = \"1.3\"", "");
+    let said = as_the_unit(&["pg", "apply"]);
+    assert!(said.contains("proven: the server goes by these rules"), "{said}");
+    as_the_unit(&["pg", "release"]);
+}

@@ -79,18 +79,23 @@ impl<'lab> Stage<'lab> {
 
     /// A config, a server with roles, and nothing done yet.
     pub(crate) fn bare(site: &'lab Site, keys: &str, sections: &str) -> Stage<'lab> {
-        let stage = Stage {
-            site,
-            pgfw: Instance::new(&site.db),
-            cluster: PgCluster::start_new(&site.db),
-            files: tempfile::tempdir().unwrap(),
-        };
+        let stage = Stage::around(site, PgCluster::start_new(&site.db), Instance::new(&site.db));
         stage.configure(keys, sections);
         stage
             .cluster
             .sql("create role alice login; create role bob login");
         stage.cluster.sql("create database app");
         stage
+    }
+
+    /// Nothing but the two.
+    pub(crate) fn around(site: &'lab Site, cluster: PgCluster<'lab>, pgfw: Instance<'lab>) -> Stage<'lab> {
+        Stage {
+            site,
+            pgfw,
+            cluster,
+            files: tempfile::tempdir().unwrap(),
+        }
     }
 
     pub(crate) fn configure(&self, keys: &str, sections: &str) {

@@ -17,6 +17,7 @@ mod multihomed;
 mod neighbours;
 mod offloads;
 mod path_mtu;
+mod protocols;
 mod scans;
 mod states;
 mod survival;

@@ -6,9 +6,9 @@ use proptest::test_runner::{Config, TestRunner};
 
 use pgfw::policy::coverage::ServiceId;
 use pgfw_common::frames::{Frame, NETWORK, icmp, tcp, udp};
-
-use crate::bench::{Bench, policy};
-use crate::model;
+use pgfw_common::host::corpus::Wanted;
+use pgfw_common::host::scene::{self, Switches};
+use pgfw_tests::bench::scene::Scene;
 
 fn source() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
@@ -31,7 +31,9 @@ fn source() -> impl Strategy<Value = &'static str> {
 }
 
 fn payload() -> impl Strategy<Value = (u8, Vec<u8>)> {
-    let port = prop::sample::select(vec![22_u16, 53, 67, 68, 546, 547, 5431, 5432, 5433, 40_000]);
+    let port = prop::sample::select(vec![
+        22_u16, 53, 67, 68, 123, 443, 546, 547, 5431, 5432, 5433, 40_000, 40_001, 40_002, 40_003,
+    ]);
     let inner = (port.clone(), port.clone(), any::<u8>());
     prop_oneof![
         4 => (port.clone(), port.clone(), any::<u8>()).prop_map(|(from, to, flags)| (6, tcp(from, to, flags))),
@@ -42,7 +44,7 @@ fn payload() -> impl Strategy<Value = (u8, Vec<u8>)> {
               prop::collection::vec(any::<u8>(), 0..60)).prop_map(|(kind, code, rest)| (58, icmp(kind, code, &rest))),
         2 => inner.prop_map(|(from, to, flags)| {
             // An error that quotes a segment which this host might have sent.
-            let quote = Frame::ip("192.168.1.1", "192.168.1.7", 6, &tcp(from, to, flags));
+            let quote = Frame::ip("192.168.1.1", "198.51.100.7", 6, &tcp(from, to, flags));
             (1, icmp(3, 4, &[&[0; 4], quote.packet()].concat()))
         }),
         1 => (any::<u8>(), prop::collection::vec(any::<u8>(), 0..60)),
@@ -106,42 +108,49 @@ fn random_packets() -> u32 {
 
 #[test]
 fn the_host_and_the_kernel_decide_alike() {
-    let bench = Bench::new(&policy());
-    let mut runner = TestRunner::new(Config {
-        cases: random_packets(),
-        failure_persistence: None,
-        ..Config::default()
-    });
-    let datapath = &bench.datapath;
-    bench.namespace.within(|| {
-        let world = model::world(&policy());
-        runner
-            .run(&frame(), |frame| {
-                let here = world.judge(&frame.0, model::ARRIVAL);
-                let there = datapath.check(1, &frame.0, None).expect("an answer");
-                prop_assert_eq!(
-                    (here.reason, here.service.map(|row| ServiceId(row.service))),
-                    (there.reason, there.service),
-                    "{}",
-                    frame.hex()
-                );
-                Ok(())
-            })
-            .unwrap_or_else(|failure| panic!("{failure}"));
-    });
+    for switches in Switches::BOTH {
+        let scene = Scene::new(switches);
+        let bench = &scene.bench;
+        let probe = bench.datapath.probe(1).expect("the probe");
+        let mut runner = TestRunner::new(Config {
+            cases: random_packets() / 2,
+            failure_persistence: None,
+            ..Config::default()
+        });
+        bench.namespace.within(|| {
+            let world = scene::world(switches);
+            runner
+                .run(&frame(), |frame| {
+                    let here = Wanted::from(world.ask(&frame.0, scene::ARRIVAL));
+                    let there = probe.ask(&frame.0, None).expect("an answer");
+                    let service = here.service.map(ServiceId);
+                    prop_assert_eq!(
+                        (here.reason, service),
+                        (there.reason, there.service),
+                        "{:?}: {}",
+                        switches,
+                        frame.hex()
+                    );
+                    Ok(())
+                })
+                .unwrap_or_else(|failure| panic!("{failure}"));
+        });
+    }
 }
 
 #[test]
 fn f50_every_kernel_gives_the_verdicts_of_the_host_side_decision() {
-    let bench = Bench::new(&policy());
-    let world = model::world(&policy());
     // The same packets on every kernel, through the entry that is attached: seeded, and judged outside the kernel too.
-    let mut runner = TestRunner::deterministic();
-    let frames: Vec<Frame> = (0..150)
-        .map(|_| frame().new_tree(&mut runner).expect("a frame").current())
-        .collect();
-    for frame in &frames {
-        let wanted = world.judge(&frame.0, model::ARRIVAL).reason.action();
-        assert_eq!(bench.run(frame), wanted, "{}", frame.hex());
+    for switches in Switches::BOTH {
+        let scene = Scene::new(switches);
+        let world = scene::world(switches);
+        let mut runner = TestRunner::deterministic();
+        let frames: Vec<Frame> = (0..75)
+            .map(|_| frame().new_tree(&mut runner).expect("a frame").current())
+            .collect();
+        for frame in &frames {
+            let wanted = world.ask(&frame.0, scene::ARRIVAL).reason.action();
+            assert_eq!(scene.bench.run(frame), wanted, "{switches:?}: {}", frame.hex());
+        }
     }
 }

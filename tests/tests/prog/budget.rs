@@ -2,9 +2,9 @@
 
 use aya::programs::ProgramInfo;
 use pgfw_common::record::ABI;
+use pgfw_tests::bench::{Bench, policy};
 use pgfw_tests::lab::guest::fact;
 
-use crate::bench::{Bench, policy};
 use crate::verifier::{Verified, verify};
 
 /// Instructions that the verifier may have to follow, branches and all.

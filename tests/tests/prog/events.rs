@@ -9,8 +9,7 @@ use pgfw::datapath::{Dropped, EventReader, LostEvents};
 use pgfw_common::frames::Frame;
 use pgfw_common::reason::{Action, Reason};
 use pgfw_common::record::{ABI, EVENT_HEAD, EVENT_RING, EVENTS_PER_SECOND, Event};
-
-use crate::bench::{Bench, policy};
+use pgfw_tests::bench::{Bench, policy};
 
 const STRANGER: &str = "203.0.113.7";
 const HOST: &str = "192.168.1.1";

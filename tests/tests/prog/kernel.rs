@@ -6,8 +6,8 @@ use pgfw::policy::coverage::{Coverage, CoverageKey};
 use pgfw_tests::lab::guest::fact;
 use pgfw_tests::lab::{Reach, run, without_links};
 
-use crate::bench::{Bench, PG, allowed, denied, key, policy};
 use crate::pair::{Pair, for_guests, talk};
+use pgfw_tests::bench::{Bench, PG, allowed, denied, key, policy};
 
 #[test]
 fn f32_a_large_mtu_takes_a_native_program_or_is_named() {

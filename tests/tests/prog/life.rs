@@ -6,8 +6,8 @@ use pgfw_common::reason::Reason;
 use pgfw_common::record::ABI;
 use pgfw_tests::lab::{Bpffs, PATIENCE, Reach, eventually, run};
 
-use crate::bench::{PG, allowed_for, from_now, key, policy};
 use crate::pair::{GUESTS, Pair, for_guests};
+use pgfw_tests::bench::{PG, allowed_for, from_now, key, policy};
 
 #[test]
 fn f33_someone_elses_program_is_named_and_left() {

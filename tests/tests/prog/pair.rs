@@ -10,7 +10,7 @@ use pgfw::datapath::{Attached, Choice, Control, Datapath, DatapathError};
 use pgfw::policy::coverage::Compiled;
 use pgfw_tests::lab::{Bpffs, Namespace, PATIENCE, Reach, join, tcp};
 
-use crate::bench::{PG, allowed, key, policy};
+use pgfw_tests::bench::{PG, allowed, key, policy};
 
 pub(crate) const HOST: &str = "10.9.0.1";
 pub(crate) const GUEST: &str = "10.9.0.2";

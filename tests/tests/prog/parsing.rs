@@ -3,8 +3,7 @@
 use pgfw::policy::coverage::{Compiled, ServiceId};
 use pgfw_common::frames::{ACK, CWR, ECE, FIN, Frame, IGMP, NETWORK, PSH, RST, SYN, TCP, URG, tcp, udp};
 use pgfw_common::reason::Reason;
-
-use crate::bench::{Bench, DNS, PG, SSH, VRRP, policy};
+use pgfw_tests::bench::{Bench, DNS, PG, SSH, VRRP, policy};
 
 const HOST: &str = "192.168.1.1";
 const FRIEND: &str = "192.168.1.7";
@@ -279,7 +278,7 @@ fn f10_sources_that_cannot_be_drop() {
     for net in ["0.0.0.0/0", "::/0"] {
         policy
             .coverage
-            .insert(crate::bench::key(PG, net), crate::bench::allowed());
+            .insert(pgfw_tests::bench::key(PG, net), pgfw_tests::bench::allowed());
     }
     let bench = Bench::new(&policy);
     let cases: [(&str, Reason, Option<ServiceId>); 20] = [

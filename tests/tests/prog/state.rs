@@ -2,9 +2,8 @@
 
 use pgfw::config::Echo;
 use pgfw_common::frames::Frame;
-use pgfw_common::reason::{Action, Reason};
-
-use crate::bench::{Bench, DNS, denied, key, policy};
+use pgfw_common::reason::Reason;
+use pgfw_tests::bench::{Bench, DNS, denied, key, policy};
 
 const HOST: &str = "192.168.1.1";
 const GATEWAY: &str = "192.168.1.254";
@@ -305,7 +304,7 @@ fn f58_asking_spends_nothing() {
     );
     assert_eq!(bench.counters(), before);
     // The same packets for real: the budget is whole, and the fragment is remembered.
-    assert_eq!(bench.run(&ping), Action::Pass);
-    assert_eq!(bench.run(&first), Action::Pass);
-    assert_eq!(bench.run(&later), Action::Pass);
+    bench.expect("a ping", &ping, Reason::EchoRequest, None);
+    bench.expect("the first one", &first, Reason::Service, Some(DNS));
+    bench.expect("the later one", &later, Reason::Fragment, None);
 }

@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use pgfw_common::reason::Reason;
 use pgfw_tests::lab::{Namespace, PATIENCE, Reach, run};
 
-use crate::bench::{PG, allowed, denied, key, policy};
 use crate::pair::{GUEST, GUESTS, HOST, Pair, SHORT, talk};
+use pgfw_tests::bench::{PG, allowed, denied, key, policy};
 
 #[test]
 fn a_stranger_finds_nothing_and_a_friend_finds_the_service() {

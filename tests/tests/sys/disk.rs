@@ -2,11 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 
 use nix::mount::{MsFlags, mount};
 use pgfw_tests::lab::{EchoServer, Host, PATIENCE, Site, Talk, address, eventually};
 
 use super::{CONFIG, configured, is_open, is_silent, refused};
+
+/// What the ledger could not take.
+const SPARE: &str = "/run/pgfw/unrecorded.json";
 
 const FILLER: &str = "/var/lib/pgfw/filler";
 
@@ -177,17 +181,128 @@ fn on_a_full_disk_the_last_word_counts_and_nothing_opens() {
         "recorded when the daemon starts and there is room",
     );
     assert!(is_silent(&site.stranger, to, 5432));
+    let spare = site.db.within(|| fs::metadata(SPARE).unwrap());
+    assert_eq!(spare.permissions().mode() & 0o777, 0o600);
     let daemon = pgfw.start();
     assert!(is_silent(&site.stranger, to, 5432));
     daemon.kill();
+    // Where nothing is enforced it does not say that the kernel closed anything.
+    pgfw.ok(&["off"]);
+    let said = pgfw.pgfw(&["deny", "10.20.0.0/16"]);
+    let names = ["10.20.0.0/16 is to be closed", "could not be recorded"];
+    refused(&said, 1, &names, "Free space");
     make_room(&site.db);
     let _daemon = pgfw.start();
     eventually("the ledger has the deny", PATIENCE, || {
-        let rest = site
-            .db
-            .within(|| std::path::Path::new("/run/pgfw/unrecorded.json").exists());
+        let rest = site.db.within(|| std::path::Path::new(SPARE).exists());
         (!rest).then_some(())
     });
     assert!(pgfw.ok(&["list"]).contains("pgfw deny 192.168.1.0/24"));
     assert!(is_silent(&site.stranger, to, 5432));
+}
+
+/// The stranger's network is open too.
+fn wider() -> String {
+    CONFIG.replace("allow = [", "allow = [\"192.168.1.0/24\", ")
+}
+
+#[test]
+fn on_a_full_disk_no_policy_begins_and_one_that_waits_can_go_and_not_stay() {
+    let site = Site::new();
+    let _server = EchoServer::start(&site.db, "[::]:5432");
+    small_disk(&site.db);
+    let pgfw = configured(&site, CONFIG);
+    let _daemon = pgfw.enforce();
+    let full = ["no space left", "/var/lib/pgfw/ledger.db"];
+    fill(&site.db);
+    pgfw.configure(&wider());
+    for arguments in [&["reload"][..], &["reload", "--confirm", "1m"]] {
+        refused(&pgfw.pgfw(arguments), 1, &full, "Free space");
+        assert!(is_silent(&site.stranger, address::DB, 5432));
+        assert_eq!(pgfw.status().0["generation"], 1);
+    }
+    make_room(&site.db);
+    pgfw.ok(&["reload", "--confirm", "1h"]);
+    assert!(is_open(&site.stranger, address::DB, 5432));
+
+    fill(&site.db);
+    refused(&pgfw.pgfw(&["confirm"]), 1, &full, "Free space");
+    assert_eq!(pgfw.status().0["pending"]["generation"], 2);
+    assert!(is_open(&site.stranger, address::DB, 5432));
+    refused(
+        &pgfw.pgfw(&["rollback"]),
+        1,
+        &["policy 2 is undone", "could not be recorded"],
+        "It stays undone. Free space",
+    );
+    assert!(is_silent(&site.stranger, address::DB, 5432));
+    assert!(is_open(&site.client, address::DB, 5432));
+    let attention = pgfw.status().attention();
+    assert!(attention.contains("policy 2 is undone"), "{attention}");
+
+    make_room(&site.db);
+    eventually("the ledger has the rollback", PATIENCE, || {
+        let attention = pgfw.status().attention();
+        (!attention.contains("policy 2 is undone")).then_some(())
+    });
+    pgfw.ok(&["reload"]);
+    assert!(is_open(&site.stranger, address::DB, 5432));
+}
+
+#[test]
+fn f47_a_power_cycle_inside_the_window_comes_back_confirmed_on_a_full_disk_too() {
+    let site = Site::new();
+    let _server = EchoServer::start(&site.db, "[::]:5432");
+    small_disk(&site.db);
+    let pgfw = configured(&site, CONFIG);
+    let daemon = pgfw.enforce();
+    pgfw.configure(&wider());
+    pgfw.ok(&["reload", "--confirm", "1h"]);
+    daemon.kill();
+    // What a power cycle takes.
+    pgfw.ok(&["off"]);
+    fill(&site.db);
+
+    let _daemon = pgfw.start();
+    let status = pgfw.status();
+    assert_eq!(status.summary(), "Protected: policy 1 is enforced on eth0.");
+    let attention = status.attention();
+    assert!(attention.contains("policy 2 is undone"), "{attention}");
+    assert!(is_silent(&site.stranger, address::DB, 5432));
+    assert!(is_open(&site.client, address::DB, 5432));
+    make_room(&site.db);
+    eventually("the ledger has the rollback", PATIENCE, || {
+        let attention = pgfw.status().attention();
+        (!attention.contains("policy 2 is undone")).then_some(())
+    });
+    pgfw.ok(&["reload"]);
+    assert!(is_open(&site.stranger, address::DB, 5432));
+}
+
+#[test]
+fn a_reload_that_the_ledger_does_not_confirm_changes_nothing() {
+    let site = Site::new();
+    let _server = EchoServer::start(&site.db, "[::]:5432");
+    let pgfw = configured(&site, CONFIG);
+    let _daemon = pgfw.enforce();
+    // Fails between the two transactions of a reload, as a disk may.
+    let fault = "CREATE TRIGGER fault BEFORE UPDATE ON generations WHEN new.state = 'confirmed'
+                 BEGIN SELECT RAISE(ABORT, 'fault'); END";
+    let in_ledger = |sql: &str| {
+        let done = |path| rusqlite::Connection::open(path).and_then(|db| db.execute_batch(sql));
+        site.db.within(|| done("/var/lib/pgfw/ledger.db")).unwrap();
+    };
+    in_ledger(fault);
+    pgfw.configure(&wider());
+    let said = pgfw.pgfw(&["reload"]);
+    refused(&said, 1, &["nothing was changed"], "/var/lib/pgfw/ledger.db");
+    assert!(is_silent(&site.stranger, address::DB, 5432));
+    let status = pgfw.status();
+    assert_eq!(
+        (&status.0["generation"], &status.0["pending"]),
+        (&1.into(), &serde_json::Value::Null)
+    );
+    in_ledger("DROP TRIGGER fault");
+    pgfw.ok(&["reload"]);
+    assert!(is_open(&site.stranger, address::DB, 5432));
 }

@@ -64,6 +64,59 @@ fn f33_a_foreign_program_on_one_interface_leaves_the_others_alone_at_the_first_s
 }
 
 #[test]
+fn a_first_start_that_cannot_attach_leaves_no_trace_however_often_it_is_tried() {
+    let site = Site::new();
+    add_eth1(&site);
+    let pgfw = configured(&site, &both_interfaces());
+    let latest = || {
+        let ledger = pgfw::ledger::Ledger::open_read_only("/var/lib/pgfw/ledger.db".as_ref()).unwrap();
+        ledger.latest().unwrap()
+    };
+    // What can be known without touching a device is: nobody's packets meet a program that is taken off again.
+    let foreign = ForeignProgram::attach(&site.db, "eth1");
+    for _ in 0..2 {
+        let said = pgfw.pgfw(&["run"]);
+        assert_eq!(said.code, Some(1), "{}", said.stderr);
+        assert!(!said.stderr.contains("attached interface"), "{}", said.stderr);
+    }
+    assert_eq!(site.db.within(latest), None);
+    foreign.detach(&site.db, "eth1");
+    site.db
+        .within(|| std::fs::remove_file("/sys/fs/bpf/somebody").unwrap());
+
+    // What only the driver can say is asked before a policy begins.
+    site.db.ip("link delete eth1\nlink add eth1 type bridge");
+    let native = both_interfaces().replace("[[postgres]]", "attach = \"native\"\n[[postgres]]");
+    pgfw.configure(&native);
+    for _ in 0..2 {
+        let said = pgfw.pgfw(&["run"]);
+        assert_eq!(said.code, Some(1), "{}", said.stderr);
+        assert!(
+            said.stderr.contains("eth1 (MTU 1500) takes no native"),
+            "{}",
+            said.stderr
+        );
+        super::nothing_is_on(&site.db, "eth0");
+        super::nothing_is_on(&site.db, "eth1");
+    }
+    assert_eq!(site.db.within(latest), None);
+
+    // A policy that runs is not touched by a reload that cannot be.
+    pgfw.configure(CONFIG);
+    let _daemon = pgfw.enforce();
+    let foreign = ForeignProgram::attach(&site.db, "eth1");
+    pgfw.configure(&both_interfaces());
+    let said = pgfw.pgfw(&["reload"]);
+    assert!(
+        said.stderr.contains("eth1 carries the XDP program"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(site.db.within(latest).map(|g| g.number), Some(1));
+    foreign.detach(&site.db, "eth1");
+}
+
+#[test]
 fn f33_on_a_protected_host_it_is_a_matter_of_that_interface_alone() {
     let site = Site::new();
     let _server = EchoServer::start(&site.db, "[::]:5432");

@@ -139,13 +139,18 @@ fn arguments_that_cannot_be_meant() {
             "ssh, main",
         ),
         // Times and texts.
-        (&["allow", "10.0.0.0/8", "--for", "0s"], 2, &["--for"], "2h"),
-        (&["reload", "--confirm", "0s"], 2, &["--confirm"], "60s"),
+        (
+            &["allow", "10.0.0.0/8", "--for", "0s"],
+            2,
+            &["at least one second"],
+            "2h",
+        ),
+        (&["reload", "--confirm", "0s"], 2, &["at least one second"], "60s"),
         (
             &["allow", "10.0.0.0/8", "--comment", "two\nlines"],
             2,
-            &["--comment", "control character"],
-            "one line",
+            &["comment is no line of text"],
+            "without line breaks",
         ),
         // Things that are not there.
         (
@@ -190,7 +195,7 @@ fn usage_that_is_wrong_exits_2_and_shows_the_right_one() {
         (&["check", "db.example.com"], "SOURCE"),
         (&["check"], "SOURCE"),
         (&["check", "10.0.0.1", "--port", "99999"], "--port"),
-        (&["check", "10.0.0.1", "--protocol", "sctp"], "tcp, udp"),
+        (&["check", "10.0.0.1", "--protocol", "tcpp"], "tcp, udp"),
         (&["reload", "--confirm", "tomorrow"], "--confirm"),
     ];
     for (arguments, shown) in rows {

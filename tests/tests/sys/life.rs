@@ -172,7 +172,7 @@ fn a_second_daemon_is_refused_and_the_first_goes_on() {
         &second,
         1,
         &["another pgfw daemon runs", "/var/lib/pgfw"],
-        "--state-dir makes a separate one",
+        "its own --config, --state-dir, --socket and --bpffs",
     );
     assert_eq!(pgfw.status().state(), "enforcing");
     pgfw.ok(&["allow", "10.99.0.0/16"]);
@@ -216,4 +216,61 @@ fn an_interface_that_appears_is_covered_when_it_does() {
     // Long before the daemon's next round.
     eventually("eth1 is covered", PATIENCE, || attached(&site.db, "eth1"));
     assert_eq!(pgfw.status().attention(), "");
+}
+
+#[test]
+fn f39_an_interface_that_is_gone_is_named_and_covered_when_it_comes_back() {
+    let site = Site::new();
+    let _server = EchoServer::start(&site.db, "[::]:5432");
+    join((&site.router, "second"), (&site.db, "eth1"));
+    let pgfw = configured(&site, &CONFIG.replace("[\"eth0\"]", "[\"eth0\", \"eth1\"]"));
+    let daemon = pgfw.enforce();
+    let links = || {
+        let names = site
+            .db
+            .within(|| std::fs::read_dir("/sys/fs/bpf/pgfw/links").map(Iterator::count));
+        names.unwrap()
+    };
+    assert_eq!(links(), 4);
+    site.db.ip("link delete eth0");
+    assert!(pgfw.ok(&["check", "10.20.0.10"]).contains("pass"));
+    let attention = pgfw.status().attention();
+    assert!(attention.contains("there is no interface eth0"), "{attention}");
+    pgfw.ok(&["allow", "10.99.0.0/16"]);
+    eventually("what is left of it goes", PATIENCE, || {
+        (links() == 2).then_some(())
+    });
+    let log = daemon.log();
+    assert_eq!(log.matches("there is no interface eth0").count(), 1, "{log}");
+    assert!(pgfw.ok(&["check", "10.20.0.10"]).contains("pass"));
+
+    join((&site.router, "third"), (&site.db, "eth0"));
+    pgfw.ok(&["allow", "10.98.0.0/16"]);
+    eventually("it is covered again", PATIENCE, || attached(&site.db, "eth0"));
+    assert_eq!(pgfw.status().attention(), "");
+}
+
+#[test]
+fn status_counts_packets_by_service() {
+    let site = Site::new();
+    let _server = EchoServer::start(&site.db, "[::]:5432");
+    let pgfw = configured(&site, CONFIG);
+    let _daemon = pgfw.enforce();
+    let counted = |name: &str| {
+        let status = pgfw.status();
+        let services = status.0["services"].as_array().unwrap();
+        let one = services.iter().find(|s| s["name"] == name).unwrap();
+        (one["passed"].as_u64().unwrap(), one["dropped"].as_u64().unwrap())
+    };
+    assert_eq!((counted("main"), counted("ssh")), ((0, 0), (0, 0)));
+    assert!(is_open(&site.client, address::DB, 5432));
+    let (passed, dropped) = counted("main");
+    assert!(passed >= 2 && dropped == 0, "{passed} {dropped}");
+    assert!(is_silent(&site.stranger, address::DB, 5432));
+    let (passed_then, dropped_then) = counted("main");
+    assert!(
+        passed_then >= passed && dropped_then >= 1,
+        "{passed_then} {dropped_then}"
+    );
+    assert_eq!(counted("ssh"), (0, 0));
 }

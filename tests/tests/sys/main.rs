@@ -6,6 +6,7 @@
 )]
 
 mod access;
+mod api;
 mod disk;
 mod events;
 mod foreign;
@@ -14,6 +15,7 @@ mod input;
 mod kernel;
 mod life;
 mod missing;
+mod neighbours;
 mod reload;
 
 use std::net::IpAddr;

@@ -14,7 +14,7 @@ use crate::vm::qemu::{self, Qemu};
 /// Install what building, testing and the demo need, and say what and why.
 ///
 /// Debian packages: a Rust compiler that has `core` for BPF (a rustup nightly with rust-src is as good),
-/// PostgreSQL, an SSH server, nmap and small tools. No service is started, no database cluster is made,
+/// PostgreSQL, an SSH server, nmap, the programs of the guides and small tools. No service is started, no database cluster is made,
 /// nothing is removed. bpf-linker is built into target/tools, QEMU unpacked there. On a machine that has it all this does
 /// nothing.
 #[derive(Debug, clap::Args)]
@@ -39,13 +39,17 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     install(missing, arguments.yes)?;
+    say_compiler();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn say_compiler() {
     if let Some(compiler) = bpf::Compiler::find() {
         println!(
             "Programs for the kernel are compiled by {} {} (LLVM {}).",
             compiler.name, compiler.version, compiler.llvm
         );
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// What a command needs; a missing one is installed, after a question when a person is there.
@@ -59,12 +63,19 @@ pub(crate) enum Need {
     Check,
     /// Machines with other kernels.
     Machine,
+    /// The C++ compiler that libFuzzer is built with.
+    Fuzz,
 }
 
+/// What `cargo xtask setup` installs. A compiler for libFuzzer comes with `cargo xtask fuzz`, which alone needs it.
 const ALL: [Need; 4] = [Need::Bpf, Need::Lab, Need::Check, Need::Machine];
 
 pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
-    install(missing(needs), false)
+    install(missing(needs), false)?;
+    if needs.contains(&Need::Bpf) {
+        say_compiler();
+    }
+    Ok(())
 }
 
 /// One thing to install.
@@ -116,7 +127,7 @@ impl std::fmt::Display for Item {
 }
 
 /// Package, the program that shows it is there, and what it is for.
-const LAB: [(&str, &str, &str); 11] = [
+const LAB: [(&str, &str, &str); 15] = [
     ("iproute2", "ip", "makes the lab's networks"),
     (
         "postgresql",
@@ -147,6 +158,14 @@ const LAB: [(&str, &str, &str); 11] = [
         "iptables",
         "iptables-restore",
         "the classic rules that packets are judged against, and containers' NAT",
+    ),
+    ("pgbouncer", "pgbouncer", "the pooler of its guide"),
+    ("patroni", "patroni", "the cluster of its guide"),
+    ("etcd-server", "etcd", "where Patroni keeps who leads"),
+    (
+        "keepalived",
+        "keepalived",
+        "VRRP: the address that moves between two hosts",
     ),
 ];
 
@@ -199,6 +218,14 @@ fn missing(needs: &[Need]) -> Vec<Item> {
                             why,
                         });
                     }
+                }
+            }
+            Need::Fuzz => {
+                if shell::find("c++").is_none() {
+                    items.push(Item {
+                        what: What::Package("g++"),
+                        why: "compiles the fuzzing engine",
+                    });
                 }
             }
             Need::Check => {

@@ -69,6 +69,32 @@ fn a_revocation_stands_once_with_its_first_reason_and_without_a_certificate() {
 }
 
 #[test]
+fn a_certificate_that_nobody_holds_yet_counts_as_revoked_until_its_issue_is_complete() {
+    let (_folder, mut ledger) = ledger();
+    let alice = certificate(1, "alice");
+    let read = |ledger: &Ledger| ledger.certificate_by_serial(&alice.serial).unwrap().unwrap();
+    ledger.begin_issue(&alice).unwrap();
+    assert_eq!(read(&ledger).revoked, Some(alice.issued));
+    assert!(!read(&ledger).valid_at(T0));
+    assert!(matches!(
+        ledger.begin_issue(&alice),
+        Err(LedgerError::SerialTaken { .. })
+    ));
+    ledger.complete_issue(&alice).unwrap();
+    assert_eq!(read(&ledger), alice);
+    assert_eq!(ledger.revocations().unwrap(), []);
+
+    // A taken serial revokes nobody, and completing lifts no other revocation.
+    assert!(ledger.begin_issue(&alice).is_err());
+    assert!(read(&ledger).valid_at(T0));
+    ledger
+        .record_revocations(&[revocation(1, RevocationReason::KeyCompromise)])
+        .unwrap();
+    ledger.complete_issue(&alice).unwrap();
+    assert!(!read(&ledger).valid_at(T0));
+}
+
+#[test]
 fn reasons_keep_the_numbers_of_rfc_5280() {
     for reason in RevocationReason::ALL {
         assert_eq!(RevocationReason::from_number(reason.number()), reason);

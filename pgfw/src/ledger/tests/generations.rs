@@ -174,6 +174,43 @@ fn one_generation_is_confirmed_and_at_most_one_pends() {
     ));
 }
 
+#[test]
+fn generations_that_no_longer_count_are_a_bounded_number() {
+    let (_folder, mut ledger) = ledger();
+    let first = ledger.begin("first", &after(60), T0).unwrap();
+    ledger.confirm(first).unwrap();
+    let old = ledger.begin("old", &after(60), T0).unwrap();
+    ledger.confirm(old).unwrap();
+    ledger.put_entry(&allow("10.0.0.0/8"), T0).unwrap();
+    let remembered = u64::from(REMEMBERED);
+    for _ in 0..remembered * 2 {
+        // One that was superseded and stands in the kernel still, for a crash in between.
+        ledger.forget_generations(&[first]).unwrap();
+        let number = ledger.begin("undone", &after(60), T0).unwrap();
+        ledger
+            .remove_entries(net("10.0.0.0/8"), None, Some(number))
+            .unwrap();
+        ledger.roll_back(number).unwrap();
+    }
+    let pending = ledger.begin("pending", &after(60), T0).unwrap();
+    ledger
+        .remove_entries(net("10.0.0.0/8"), None, Some(pending))
+        .unwrap();
+    ledger.forget_generations(&[first]).unwrap();
+    let left: Vec<u64> = (1..=pending)
+        .filter(|n| ledger.generation(*n).unwrap().is_some())
+        .collect();
+    let youngest = pending - remembered..=pending;
+    let expected: Vec<u64> = [first, old].into_iter().chain(youngest).collect();
+    assert_eq!(left, expected);
+    assert_eq!(ledger.entries().unwrap()[0].removed_by, Some(pending));
+    ledger.forget_generations(&[]).unwrap();
+    assert_eq!(ledger.generation(first).unwrap(), None);
+    assert_eq!(ledger.confirmed().unwrap().unwrap().number, old);
+    ledger.confirm(pending).unwrap();
+    assert_eq!(ledger.entries().unwrap(), []);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 

@@ -89,7 +89,7 @@ impl Lab {
     }
 
     fn refresh(&mut self, now: WallTime) -> Publication {
-        refresh(&self.store, &mut self.ledger, &self.targets, now).unwrap()
+        refresh(&self.store, &mut self.ledger, &[], &self.targets, now).unwrap()
     }
 
     fn published(&self) -> &Path {

@@ -403,3 +403,27 @@ fn of_two_times_that_a_certificate_was_revoked_at_the_earlier_counts() {
         );
     }
 }
+
+/// What the ledger had no room for is in the lists all the same, and goes into it when there is.
+#[test]
+fn p32_the_lists_say_what_the_ledger_could_not_take() {
+    let mut lab = Lab::new();
+    let alice = lab.issue("alice").certificate;
+    let revocation = Revocation {
+        serial: alice.serial.clone(),
+        authority: alice.authority,
+        authority_generation: alice.authority_generation,
+        revoked: T0,
+        reason: RevocationReason::KeyCompromise,
+        requester: "root".into(),
+    };
+    let unrecorded = std::slice::from_ref(&revocation);
+    let published = refresh(&lab.store, &mut lab.ledger, unrecorded, &lab.targets, later(1)).unwrap();
+    assert!(!published.published.is_empty());
+    assert_eq!(
+        refresh(&lab.store, &mut lab.ledger, unrecorded, &lab.targets, later(2)).unwrap(),
+        Publication::default()
+    );
+    let known = lab.ledger.certificate_by_serial(&alice.serial).unwrap().unwrap();
+    assert_eq!(known.revoked, Some(T0));
+}

@@ -73,6 +73,17 @@ fn p09_overlapping_networks_admit_both() {
 }
 
 #[test]
+fn who_has_no_database_replicates_and_nothing_else() {
+    let c = config(
+        "[[identity]]\nname = \"standby\"\ndatabases = []\nreplication = true\nnetworks = [\"10.10.0.11/32\"]\n",
+    );
+    assert_eq!(
+        shown(&compile(&c).unwrap()),
+        ["replication standby 10.10.0.11/32: standby"]
+    );
+}
+
+#[test]
 fn a_named_database_also_holds_those_who_may_use_all() {
     let c = config(&format!(
         "{}{}",

@@ -11,13 +11,13 @@ use pgfw_common::host::{Prefix, World};
 use pgfw_common::record::{self, ServiceKey, ServiceRow};
 
 /// The moment at which the model judges; ends that have passed lie before it, all others after.
-pub(crate) const ARRIVAL: Arrival = Arrival {
+pub const ARRIVAL: Arrival = Arrival {
     now: Jiffies(1_000_000),
     ifindex: 1,
 };
 
 /// The policy's tables, with nothing remembered and no sockets.
-pub(crate) fn world(policy: &Compiled) -> World {
+pub fn world(policy: &Compiled) -> World {
     let settings = &policy.settings;
     let mut ether_types = [0; record::MAX_ETHER_TYPES];
     ether_types[..settings.ether_types.len()].copy_from_slice(&settings.ether_types);

@@ -1,5 +1,8 @@
 //! A policy in the kernel, asked packet by packet through the same entry that an interface has.
 
+pub mod model;
+pub mod scene;
+
 use std::net::IpAddr;
 
 use aya::programs::{TestRun, TestRunOptions, Xdp};
@@ -12,28 +15,33 @@ use pgfw_common::frames::Frame;
 use pgfw_common::host::World;
 use pgfw_common::reason::{Action, Reason};
 use pgfw_common::record::ABI;
-use pgfw_tests::lab::{Bpffs, Namespace};
 
-use crate::model;
+use crate::lab::{Bpffs, Namespace};
 
-pub(crate) const SSH: ServiceId = ServiceId(1);
-pub(crate) const PG: ServiceId = ServiceId(2);
-pub(crate) const DNS: ServiceId = ServiceId(3);
-pub(crate) const VRRP: ServiceId = ServiceId(4);
+pub const SSH: ServiceId = ServiceId(1);
+pub const PG: ServiceId = ServiceId(2);
+pub const DNS: ServiceId = ServiceId(3);
+pub const VRRP: ServiceId = ServiceId(4);
 
 /// Programs and tables of a test's own, in a network namespace of its own.
-pub(crate) struct Bench {
-    pub(crate) namespace: Namespace,
-    pub(crate) bpffs: Bpffs,
-    pub(crate) datapath: Datapath,
+#[derive(Debug)]
+pub struct Bench {
+    pub namespace: Namespace,
+    pub bpffs: Bpffs,
+    pub datapath: Datapath,
     entry: Xdp,
     world: World,
-    pub(crate) generation: u64,
+    pub generation: u64,
 }
 
 impl Bench {
     /// Enforces `policy` as generation 1.
-    pub(crate) fn new(policy: &Compiled) -> Bench {
+    pub fn new(policy: &Compiled) -> Bench {
+        Bench::like(policy, model::world(policy))
+    }
+
+    /// The same, judged beside a world of the caller's.
+    pub fn like(policy: &Compiled, world: World) -> Bench {
         let namespace = Namespace::new("bench");
         let bpffs = Bpffs::new();
         let pins = bpffs.path().join("pgfw");
@@ -52,34 +60,38 @@ impl Bench {
             bpffs,
             datapath,
             entry,
-            world: model::world(policy),
+            world,
             generation: 1,
         }
     }
 
     /// Runs the entry program over a frame.
-    pub(crate) fn run(&self, frame: &Frame) -> Action {
+    pub fn run(&self, frame: &Frame) -> Action {
+        self.run_all(std::slice::from_ref(frame))[0]
+    }
+
+    /// The same over many, one after the other.
+    pub fn run_all(&self, frames: &[Frame]) -> Vec<Action> {
         let entry = &self.entry;
-        let word = self.namespace.within(|| {
-            entry
-                .test_run(TestRunOptions {
-                    data_in: Some(&frame.0),
-                    ..TestRunOptions::default()
-                })
-                .unwrap_or_else(|error| panic!("{error}: {}", frame.hex()))
-                .return_value
-        });
-        match word {
-            1 => Action::Drop,
-            2 => Action::Pass,
-            other => panic!("XDP action {other}"),
-        }
+        let run = |frame: &Frame| {
+            let options = TestRunOptions {
+                data_in: Some(&frame.0),
+                ..TestRunOptions::default()
+            };
+            match entry.test_run(options).map(|result| result.return_value) {
+                Ok(1) => Action::Drop,
+                Ok(2) => Action::Pass,
+                Ok(other) => panic!("XDP action {other}: {}", frame.hex()),
+                Err(error) => panic!("{error}: {}", frame.hex()),
+            }
+        };
+        self.namespace.within(|| frames.iter().map(run).collect())
     }
 
     /// One packet: the program's action, the whole ledger of counters before and after, the probe's answer and the
-    /// host-side decision must all say `reason`, and nothing else may move.
+    /// host-side decision must all say `reason`, and nothing else may move. In audit mode the action is to pass.
     #[track_caller]
-    pub(crate) fn expect(&self, what: &str, frame: &Frame, reason: Reason, service: Option<ServiceId>) {
+    pub fn expect(&self, what: &str, frame: &Frame, reason: Reason, service: Option<ServiceId>) {
         let judged = self.world.judge(&frame.0, model::ARRIVAL);
         assert_eq!(
             (judged.reason, judged.service.map(|row| ServiceId(row.service))),
@@ -97,13 +109,19 @@ impl Bench {
         );
         assert_eq!(self.counters(), before, "the probe changed a counter: {what}");
         let action = self.run(frame);
-        assert_eq!(action, reason.action(), "{what}: {}", frame.hex());
+        let would = reason.action();
+        let acts = if self.world.settings.audit != 0 {
+            Action::Pass
+        } else {
+            would
+        };
+        assert_eq!(action, acts, "{what}: {}", frame.hex());
         let mut wanted = before;
         *wanted.interfaces.entry(0).or_default().entry(reason).or_default() += 1;
         if let Some(service) = service {
             let port = self.port(service, frame);
             let count = wanted.services.entry(port).or_default();
-            match action {
+            match would {
                 Action::Pass => count.passed += 1,
                 Action::Drop => count.dropped += 1,
             }
@@ -112,13 +130,13 @@ impl Bench {
     }
 
     /// What the loaded policy would say, asked through the probe.
-    pub(crate) fn ask(&self, frame: &Frame) -> Result<Answer, DatapathError> {
+    pub fn ask(&self, frame: &Frame) -> Result<Answer, DatapathError> {
         let (datapath, generation) = (&self.datapath, self.generation);
         self.namespace
             .within(|| datapath.check(generation, &frame.0, None))
     }
 
-    pub(crate) fn counters(&self) -> Counters {
+    pub fn counters(&self) -> Counters {
         self.datapath.counters().expect("counters")
     }
 
@@ -135,7 +153,7 @@ impl Bench {
 }
 
 /// The tests' usual policy: SSH for the world, PostgreSQL for two networks less one host, DNS for one, VRRP for one.
-pub(crate) fn policy() -> Compiled {
+pub fn policy() -> Compiled {
     let mut policy = Compiled {
         settings: Settings::default(),
         ..Compiled::default()
@@ -164,7 +182,7 @@ pub(crate) fn policy() -> Compiled {
     policy
 }
 
-pub(crate) fn key(service: ServiceId, net: &str) -> CoverageKey {
+pub fn key(service: ServiceId, net: &str) -> CoverageKey {
     CoverageKey {
         service,
         net: net
@@ -174,7 +192,7 @@ pub(crate) fn key(service: ServiceId, net: &str) -> CoverageKey {
     }
 }
 
-pub(crate) fn allowed() -> Coverage {
+pub fn allowed() -> Coverage {
     Coverage {
         deny: Until::Absent,
         allow: Until::Forever,
@@ -182,14 +200,14 @@ pub(crate) fn allowed() -> Coverage {
     }
 }
 
-pub(crate) fn world() -> Coverage {
+pub fn world() -> Coverage {
     Coverage {
         world: true,
         ..allowed()
     }
 }
 
-pub(crate) fn denied() -> Coverage {
+pub fn denied() -> Coverage {
     Coverage {
         deny: Until::Forever,
         ..allowed()
@@ -197,13 +215,13 @@ pub(crate) fn denied() -> Coverage {
 }
 
 /// Allowed until so many milliseconds from now (negative: before now).
-pub(crate) fn allowed_for(milliseconds: i64) -> Coverage {
+pub fn allowed_for(milliseconds: i64) -> Coverage {
     Coverage {
         allow: Until::At(from_now(milliseconds)),
         ..allowed()
     }
 }
 
-pub(crate) fn from_now(milliseconds: i64) -> BootTime {
+pub fn from_now(milliseconds: i64) -> BootTime {
     BootTime(Now::read().boot.0.saturating_add_signed(milliseconds * 1_000_000))
 }

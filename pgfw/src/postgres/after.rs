@@ -1,0 +1,70 @@
+//! What is left to do or to know once an apply counts.
+
+use super::apply::{Applied, Override};
+use super::sql::Sql;
+use super::switch::Live;
+use super::{PostgresError, Running, Server};
+use crate::config::{Cluster, Config, Location};
+
+/// What the server says about our settings and roles once the files count.
+pub(super) fn look_after(
+    server: &Server,
+    running: &Running,
+    config: &Config,
+    live: &Live,
+    applied: &mut Applied,
+) -> Result<(), PostgresError> {
+    let sql = Sql::connect_to(server, running)?;
+    applied.pending_restart = sql.column(
+        "select name from pg_settings where pending_restart order by name",
+        &[],
+    )?;
+    let ours = live.conf_paths();
+    // The last entry of a name counts; ours are those that our file has.
+    let rows = sql.query(
+        "select distinct on (name) name, sourcefile from pg_file_settings where name in \
+         (select name from pg_file_settings where sourcefile = any($1)) order by name, seqno desc",
+        &[&ours],
+    )?;
+    let by_file = rows.iter().filter_map(|r| {
+        let (name, by): (Option<String>, Option<String>) = (r.get(0), r.get(1));
+        let by = by.filter(|f| !ours.contains(f))?;
+        Some(Override { name: name?, by })
+    });
+    applied.overridden = by_file.collect();
+    let by_option = sql.column(
+        "select name from pg_settings where source = 'command line' and name in \
+         (select name from pg_file_settings where sourcefile = any($1)) order by name",
+        &[&ours],
+    )?;
+    applied
+        .overridden
+        .extend(by_option.into_iter().map(|name| Override {
+            name,
+            by: "command line".to_owned(),
+        }));
+    applied.missing_roles = super::sessions::missing(&sql, config)?;
+    Ok(())
+}
+
+/// What restarts a cluster's server.
+pub(super) fn restart(cluster: &Cluster) -> String {
+    match &cluster.location {
+        Location::Debian { major, name } => format!("systemctl restart postgresql@{major}-{name}"),
+        Location::Directories { data, config_file: _ } => {
+            format!("pg_ctl restart -D {}", data.display())
+        }
+    }
+}
+
+/// The statement that makes a role which the configuration names.
+pub(super) fn create_role(config: &Config, role: &str) -> String {
+    let identities = config.identities.iter().map(|i| (&i.roles, i.replication));
+    let mut all = identities.chain(config.logins.iter().map(|l| (&l.roles, l.replication)));
+    let replication = all.any(|(roles, replication)| replication && roles.iter().any(|r| r == role));
+    format!(
+        "create role \"{}\" login{};",
+        role.replace('"', "\"\""),
+        if replication { " replication" } else { "" }
+    )
+}

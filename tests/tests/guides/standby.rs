@@ -1,0 +1,140 @@
+//! docs/guides/standby.md: a real standby streams from a real primary, each behind its own pgfw.
+
+use std::os::unix::fs::chown;
+use std::path::Path;
+
+use nix::unistd::User;
+use pgfw_tests::lab::{Host, PATIENCE, PgCluster, Psql, eventually, run};
+
+use super::guide::Guide;
+use super::lan::{Lan, configured, counted, is_refused, is_refused_at, v4};
+
+const STANDBY: u8 = 11;
+const PORT: u16 = PgCluster::PORT;
+
+/// Where the guide puts what `cert issue --bundle` made.
+const CREDENTIALS: &str = "/var/lib/postgresql/standby";
+
+/// Brings a bundle to the standby, in the hands of the server's user.
+fn bring(bundle: &Path, standby: &Host) {
+    let owner = User::from_name("postgres").unwrap().unwrap();
+    let files = ["root.crt", "postgresql.crt", "postgresql.key"];
+    standby.within(|| {
+        std::fs::create_dir_all(CREDENTIALS).unwrap();
+        for file in files {
+            let to = Path::new(CREDENTIALS).join(file);
+            std::fs::copy(bundle.join(file), &to).unwrap();
+            chown(&to, Some(owner.uid.as_raw()), Some(owner.gid.as_raw())).unwrap();
+        }
+    });
+}
+
+/// Replaces a new cluster by a copy of the primary, as the guide says.
+fn copy(cluster: &mut PgCluster<'_>, standby: &Host, conninfo: &str) {
+    cluster.stop();
+    standby.within(|| std::fs::remove_dir_all(cluster.data_dir()).unwrap());
+    let mut backup = standby.command_as_user("pg_basebackup", "postgres");
+    backup.arg("--pgdata").arg(cluster.data_dir());
+    backup.args([
+        "--write-recovery-conf",
+        "--checkpoint=fast",
+        "--no-sync",
+        "--dbname",
+        conninfo,
+    ]);
+    backup
+        .current_dir("/")
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", "/nonexistent");
+    run(&mut backup).expect_success();
+    cluster.start();
+}
+
+fn streams(primary: &PgCluster<'_>) -> bool {
+    primary.sql(
+        "select count(*) from pg_stat_replication where state = 'streaming' and client_addr = '10.10.0.11'",
+    ) == "1"
+}
+
+#[track_caller]
+fn arrives(primary: &PgCluster<'_>, standby: &PgCluster<'_>, table: &str) {
+    primary.sql(&format!("create table {table} as select 42 as answer"));
+    eventually("the standby has what the primary wrote", PATIENCE, || {
+        let found = standby.psql().query(&format!("select answer from {table}"));
+        (found.stdout == "42\n").then_some(())
+    });
+}
+
+#[test]
+fn a_standby_streams_while_its_certificate_is_good() {
+    let lan = Lan::new();
+    let guide = Guide::read("standby");
+    let settings = guide.block("postgresql.auto.conf on the standby");
+    let conninfo = settings.split('\'').nth(1).unwrap();
+    let standby = lan.host("standby", STANDBY);
+    let third = lan.neighbour("third", STANDBY + 1);
+    let primary = PgCluster::start_new(&lan.db);
+    primary.sql("create role standby login replication");
+
+    let pgfw = configured(&lan.db, &guide.block("pgfw.toml on the primary"), Some(&primary));
+    for command in [["ca", "init"], ["cert", "server"], ["pg", "apply"]] {
+        pgfw.ok(&command);
+    }
+    let daemon = pgfw.enforce();
+    // No certificate, no port.
+    is_refused(&pgfw, &standby, PORT, "service-closed");
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("standby");
+    pgfw.ok(&["cert", "issue", "standby", "--bundle", bundle.to_str().unwrap()]);
+    bring(&bundle, &standby);
+
+    let mut copied = PgCluster::start_new(&standby);
+    copy(&mut copied, &standby, conninfo);
+    eventually("the standby streams", PATIENCE, || {
+        streams(&primary).then_some(())
+    });
+    arrives(&primary, &copied, "one");
+    // The next address has no certificate, and replication is all that this one is good for.
+    is_refused(&pgfw, &third, PORT, "service-closed");
+    let into_a_database = format!("{conninfo} dbname=postgres");
+    let mut psql = standby.command_as_user("psql", "postgres");
+    let said = run(psql.args(["-X", "-w", "-d", &into_a_database, "-c", "select 1"])).stderr;
+    assert!(said.contains("pg_hba.conf rejects"), "{said}");
+
+    // The standby's own filter lets its stream be.
+    let there = configured(&standby, &guide.block("pgfw.toml on the standby"), Some(&copied));
+    let _guard = there.enforce();
+    arrives(&primary, &copied, "two");
+    reads(&lan, &standby, &copied);
+    is_refused_at(&there, &lan.stranger, v4(STANDBY), PORT, "service-closed");
+    is_refused_at(&there, &third, v4(STANDBY), PORT, "service-closed");
+    daemon.kill();
+    arrives(&primary, &copied, "three");
+
+    // Revoked, it is cut at once, and its reconnects meet a closed port.
+    let _daemon = pgfw.start();
+    assert!(streams(&primary));
+    let before = pgfw.status().packets("service-closed");
+    pgfw.ok(&["cert", "revoke", "standby"]);
+    eventually("the stream ends", PATIENCE, || (!streams(&primary)).then_some(()));
+    counted(&pgfw, "service-closed", before);
+    is_refused(&pgfw, &standby, PORT, "service-closed");
+    drop(primary);
+}
+
+/// An application reads from the standby, by the standby's own rules.
+fn reads(lan: &Lan, standby: &Host, cluster: &PgCluster<'_>) {
+    standby.write(
+        cluster.config_dir().join("pg_hba.conf"),
+        "local all all peer\nhost all postgres 10.20.0.0/16 trust\n",
+    );
+    cluster.reload();
+    let reader = Psql::at(&lan.client).set("host", v4(STANDBY).to_string());
+    let reader = reader.set("user", "postgres").set("dbname", "postgres");
+    eventually("an application reads", PATIENCE, || {
+        (reader.query("select answer from one").stdout == "42\n").then_some(())
+    });
+    let recovery = reader.query("select pg_is_in_recovery()").expect_success();
+    assert_eq!(recovery, "t\n");
+}
