@@ -141,11 +141,35 @@ fn at<T>(data: usize, end: usize, offset: usize) -> Option<*const T> {
     if offset > MAX_OFFSET {
         return None;
     }
-    let start = data + offset;
+    let start = data + bounded(offset);
     if start + size_of::<T>() > end {
         return None;
     }
     Some(start as *const T)
+}
+
+/// The offset once more, in the one instruction that every verifier follows. LLVM may compare one copy and add another,
+/// which it kept on the stack; verifiers before Linux 5.11 do not carry what the comparison said from the one to the other.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn bounded(offset: usize) -> usize {
+    const { assert!((MAX_OFFSET + 1).is_power_of_two()) };
+    let mut offset = offset as u64;
+    // SAFETY: changes nothing but its operand, and that not, since the caller has compared it.
+    unsafe {
+        core::arch::asm!(
+            "{offset} &= {most}",
+            offset = inout(reg) offset,
+            most = const MAX_OFFSET,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    offset as usize
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn bounded(offset: usize) -> usize {
+    offset & MAX_OFFSET
 }
 
 /// Copies a header out of a packet, four bytes at a time.
