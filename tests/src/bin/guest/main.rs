@@ -4,10 +4,10 @@
 //! tests print goes to the second serial line; the first is the kernel's.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
@@ -20,6 +20,9 @@ const REPORT: &str = "/dev/ttyS1";
 
 /// A test binary that takes longer is ended.
 const PATIENCE: Duration = Duration::from_secs(900);
+
+/// For the pipes of a test binary that has ended.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// How often the guest says that it is alive.
 const PULSE: Duration = Duration::from_secs(5);
@@ -109,12 +112,14 @@ fn load(file: &Path) -> io::Result<()> {
 
 /// Runs one test binary; says how it ended.
 fn test(command: &mut Command) -> io::Result<String> {
-    let line = || OpenOptions::new().write(true).open(REPORT);
     let mut child = command
         .stdin(Stdio::null())
-        .stdout(line()?)
-        .stderr(line()?)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()?;
+    let (done, all_said) = mpsc::channel();
+    relay(child.stdout.take(), done.clone());
+    relay(child.stderr.take(), done);
     let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
     let (ended, end) = mpsc::channel();
     std::thread::spawn(move || {
@@ -125,11 +130,29 @@ fn test(command: &mut Command) -> io::Result<String> {
     });
     let status = child.wait()?;
     let _ = ended.send(());
+    // What it said last may be on its way still. Should something that it left behind hold a pipe open, the rest is not
+    // waited for.
+    for _pipe in 0..2 {
+        let _ = all_said.recv_timeout(LAST_WORDS);
+    }
     Ok(status.to_string())
 }
 
+/// Says on, line by line, what comes out of a pipe. libtest begins a line when a test begins and ends it when that ends:
+/// nothing else may come in between.
+fn relay(pipe: Option<impl Read + Send + 'static>, done: mpsc::Sender<()>) {
+    let Some(pipe) = pipe else { return };
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+            let _ = say(&String::from_utf8_lossy(&line));
+        }
+        let _ = done.send(());
+    });
+}
+
 fn say(line: &str) -> io::Result<()> {
-    // One write, so that lines of others are not mixed in.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     OpenOptions::new()
         .write(true)
         .open(REPORT)?
