@@ -49,13 +49,14 @@ fn enter(ctx: &XdpContext) -> u32 {
             XDP_PASS
         }
         slot @ (InForce::FirstSlot | InForce::SecondSlot) => {
-            // Constant indices: the verifier turns such a tail call into a direct jump.
             if slot == InForce::FirstSlot {
                 // SAFETY: the array holds XDP programs of this ABI only; nothing here needs dropping.
                 unsafe { maps::SLOTS.tail_call(ctx, 0) };
+                apart::<0>();
             } else {
                 // SAFETY: as above.
                 unsafe { maps::SLOTS.tail_call(ctx, 1) };
+                apart::<1>();
             }
             // Still here: the slot is empty. Nobody said that this packet may pass.
             finish::count(access::ifindex(ctx), Reason::EmptySlot);
@@ -126,10 +127,16 @@ fn pgfw_clock(ctx: XdpContext) -> u32 {
 fn pgfw_egress(ctx: TcContext) -> i32 {
     match Control::in_force(maps::control(), now()) {
         InForce::Pass => {}
-        // SAFETY: the array holds classifiers of this ABI only; nothing here needs dropping.
-        InForce::FirstSlot => unsafe { maps::EGRESS_SLOTS.tail_call(&ctx, 0) },
-        // SAFETY: as above.
-        InForce::SecondSlot => unsafe { maps::EGRESS_SLOTS.tail_call(&ctx, 1) },
+        InForce::FirstSlot => {
+            // SAFETY: the array holds classifiers of this ABI only; nothing here needs dropping.
+            unsafe { maps::EGRESS_SLOTS.tail_call(&ctx, 0) };
+            apart::<0>();
+        }
+        InForce::SecondSlot => {
+            // SAFETY: as above.
+            unsafe { maps::EGRESS_SLOTS.tail_call(&ctx, 1) };
+            apart::<1>();
+        }
     }
     TC_NEXT
 }
@@ -153,6 +160,22 @@ fn pgfw_note(ctx: TcContext) -> i32 {
         }
     }
     TC_NEXT
+}
+
+/// Keeps two tail calls apart. LLVM would make one of them, with an index that varies; the verifier turns only a constant
+/// one into a direct jump, which is ten nanoseconds less.
+#[inline(always)]
+fn apart<const SLOT: u32>() {
+    // One or two jumps to the next instruction, which the verifier takes out.
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: does nothing.
+    unsafe {
+        if SLOT == 0 {
+            core::arch::asm!("goto +0", options(nomem, nostack, preserves_flags));
+        } else {
+            core::arch::asm!("goto +0", "goto +0", options(nomem, nostack, preserves_flags));
+        }
+    }
 }
 
 #[inline(always)]
