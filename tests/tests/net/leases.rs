@@ -21,8 +21,8 @@ fn server(site: &Site) -> Child {
         "--leasefile-ro",
         "--interface=db",
         "--dhcp-authoritative",
-        "--dhcp-range=10.10.0.100,10.10.0.110,2m",
-        "--dhcp-range=fd00:10::100,fd00:10::110,2m",
+        "--dhcp-range=10.10.0.100,10.10.0.109,2m",
+        "--dhcp-range=fd00:10::100,fd00:10::109,2m",
     ]))
     .talkative()
 }
