@@ -2,7 +2,7 @@
 
 /// An IP protocol version.
 #[repr(u8)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     V4 = 0,
     V6 = 1,

@@ -189,7 +189,7 @@ fn transport<P: Packet, T: Tables>(
                 protocol,
                 pad: 0,
             };
-            let found = admission(tables, arrival.now, ip, &key);
+            let found = tables.admission(key, ip, arrival.now);
             let reason = match found {
                 None => Reason::Protocol,
                 Some((_, Admission::Denied)) => Reason::ServiceDenied,
@@ -199,20 +199,4 @@ fn transport<P: Packet, T: Tables>(
             Verdict::at(found, reason)
         }
     }
-}
-
-/// Whether `key` is a service, and what it says to the remote end.
-#[inline(always)]
-pub(crate) fn admission<T: Tables>(
-    tables: &T,
-    now: Jiffies,
-    ip: &Ip,
-    key: &ServiceKey,
-) -> Option<(ServiceRow, Admission)> {
-    let row = tables.service(key)?;
-    let admission = match tables.coverage(row.service, ip.family, &ip.ends.remote) {
-        Some(coverage) => coverage.at(now),
-        None => Admission::Closed,
-    };
-    Some((row, admission))
 }

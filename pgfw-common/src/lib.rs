@@ -16,6 +16,7 @@ pub mod host;
 pub mod outgoing;
 pub mod packet;
 pub mod parse;
+pub mod prefixes;
 pub mod reason;
 pub mod record;
 pub mod tables;

@@ -6,7 +6,7 @@ use core::hint::black_box;
 
 use crate::address::Family;
 use crate::coverage::{Admission, Jiffies};
-use crate::decide::{admission, echo_ports, outgoing_ports};
+use crate::decide::{echo_ports, outgoing_ports};
 use crate::packet::Packet;
 use crate::parse::{self, Fragment, Ip, Place};
 use crate::record::{Note, ServiceKey};
@@ -83,7 +83,7 @@ fn renews<T: Tables>(tables: &T, now: Jiffies, ip: &Ip, ports: Ports) -> Option<
         protocol: wire::UDP,
         pad: 0,
     };
-    match admission(tables, now, ip, &service) {
+    match tables.admission(service, ip, now) {
         // From a service's port to one whom it serves: an answer, not a question.
         Some((_, Admission::Allowed | Admission::AllowedToWorld)) => None,
         // A daemon may ask from its service's port (NTP does). But its answers to one whose entry has ended must not

@@ -6,13 +6,13 @@ mod fragment;
 pub use event::{EVENT_HEAD, EVENT_RING, EVENTS_PER_SECOND, Event, EventBudget};
 pub use fragment::{FragmentKey, MAX_FRAGMENTS, MAX_LATER_FRAGMENTS, Remembered};
 
-use crate::address::{Address, Ends};
+use crate::address::Ends;
 use crate::coverage::Jiffies;
 use crate::parse::Ip;
 use crate::reason::REASONS;
 
-/// Part of the pin path (`v3/`): programs and tables of different ABIs never meet.
-pub const ABI: u32 = 3;
+/// Part of the pin path (`v4/`): programs and tables of different ABIs never meet.
+pub const ABI: u32 = 4;
 
 /// Policies that can be loaded at once: one confirmed, one pending.
 pub const SLOTS: u32 = 2;
@@ -209,26 +209,6 @@ pub struct ServiceRow {
     pub counter: u16,
 }
 
-/// Key of the coverage of IPv4 sources, without the prefix length that precedes it; that counts the service's bits too.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CoverageKey4 {
-    /// Network order: a trie compares from the first bit on.
-    pub service: u32,
-    pub source: u32,
-}
-
-/// The same for IPv6 sources.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CoverageKey6 {
-    pub service: u32,
-    pub source: Address,
-}
-
-/// How many bits of a coverage key come before those of the address.
-pub const SERVICE_BITS: u32 = 32;
-
 /// The effective answer of one (service, prefix).
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -358,7 +338,6 @@ const _: () = {
     assert!(core::mem::offset_of!(Settings, ether_types) == 12);
     assert!(size_of::<ServiceKey>() == 4 && core::mem::offset_of!(ServiceKey, protocol) == 2);
     assert!(size_of::<ServiceRow>() == 4);
-    assert!(size_of::<CoverageKey4>() == 8 && size_of::<CoverageKey6>() == 20);
     assert!(size_of::<Coverage>() == 40 && core::mem::offset_of!(Coverage, flags) == 32);
     assert!(size_of::<Interface>() == 8);
     assert!(size_of::<InterfaceCounters>() == 1024);

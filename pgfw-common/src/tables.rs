@@ -1,9 +1,9 @@
 //! What a decision may ask: the policy's tables, the kernel's sockets, and what this host has said before.
 
-use crate::address::{Address, Family};
-use crate::coverage::Jiffies;
+use crate::address::Family;
+use crate::coverage::{Admission, Jiffies};
 use crate::parse::Ip;
-use crate::record::{Coverage, FragmentKey, Note, NoteKey, ServiceKey, ServiceRow};
+use crate::record::{FragmentKey, Note, NoteKey, ServiceKey, ServiceRow};
 
 /// Seconds in which an answer may come after this host spoke.
 pub const ANSWER_SECONDS: u64 = 30;
@@ -29,9 +29,18 @@ pub struct Ports {
 pub enum Socket {
     /// A socket of this very flow, in any state that takes segments: SYN sent or received up to TIME_WAIT.
     Connected,
+    /// Only someone who listens there, and the segment acknowledges a SYN cookie of this host: a connection that opens.
+    Cookie,
     /// Only someone who listens there.
     Listening,
     Absent,
+}
+
+/// Whether a listener is asked if the segment, whose headers lie where the packet's [`Ip`] says, carries a SYN cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cookie {
+    Check,
+    Ignore,
 }
 
 /// Who sends a first fragment that passes. Each kind has a table of its own, in which the least recently used goes
@@ -66,17 +75,12 @@ pub trait Tables {
     /// Whether the policy lists this EtherType (host order).
     fn ether_type(&self, ether_type: u16) -> bool;
 
-    /// The service at a destination port (0 for protocols without ports).
-    fn service(&self, key: &ServiceKey) -> Option<ServiceRow>;
+    /// The service at a destination port (0 for protocols without ports), if there is one, and what it says at `now` to the
+    /// remote end: the answer of the longest of its prefixes that holds it.
+    fn admission(&self, key: ServiceKey, ip: &Ip, now: Jiffies) -> Option<(ServiceRow, Admission)>;
 
-    /// The longest prefix of `service` that holds the remote end.
-    fn coverage(&self, service: u16, family: Family, remote: &Address) -> Option<Coverage>;
-
-    /// The kernel's socket for a flow (`bpf_skc_lookup_tcp`).
-    fn tcp_socket(&self, ip: &Ip, ports: Ports) -> Socket;
-
-    /// Whether the segment whose headers `ip` found acknowledges a SYN cookie of this host (`bpf_tcp_check_syncookie`).
-    fn syn_cookie(&self, ip: &Ip, ports: Ports) -> bool;
+    /// The kernel's socket for a flow (`bpf_skc_lookup_tcp`, `bpf_tcp_check_syncookie`).
+    fn tcp_socket(&self, ip: &Ip, ports: Ports, cookie: Cookie) -> Socket;
 
     /// What this host said to the remote end.
     fn note(&self, ip: &Ip, ports: Ports) -> Option<Note>;

@@ -11,14 +11,13 @@ use aya_ebpf::bindings::{
 use aya_ebpf::helpers::{
     bpf_jiffies64, bpf_sk_release, bpf_skc_lookup_tcp, bpf_tcp_check_syncookie, bpf_xdp_get_buff_len,
 };
-use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::programs::{TcContext, XdpContext};
 use pgfw_common::address::Family;
 use pgfw_common::coverage::Jiffies;
 use pgfw_common::packet::{MAX_OFFSET, Packet};
 use pgfw_common::parse::Ip;
 use pgfw_common::record::EVENT_HEAD;
-use pgfw_common::tables::{Ports, Socket};
+use pgfw_common::tables::{Cookie, Ports, Socket};
 use pgfw_common::wire::{Ipv4, Ipv6, Tcp, Wire};
 
 #[inline(always)]
@@ -252,26 +251,9 @@ unsafe fn load16(from: *const u8) -> u16 {
     unsafe { from.cast::<u16>().read_unaligned() }
 }
 
-/// A trie's key as aya has it, but aligned, so that it is put together in words.
-#[repr(C)]
-pub(crate) struct TrieKey<T> {
-    pub(crate) prefix_length: u32,
-    pub(crate) data: T,
-}
-
-impl<T> TrieKey<T> {
-    #[inline(always)]
-    pub(crate) fn as_aya(&self) -> &Key<T> {
-        const { assert!(align_of::<T>() == 4 && size_of::<TrieKey<T>>() == size_of::<Key<T>>()) };
-        // SAFETY: the same fields in the same order, without padding as asserted; `Key` is packed, so any alignment will do.
-        unsafe { &*ptr::from_ref(self).cast() }
-    }
-}
-
 /// What a decision asks the socket table, where there is one to ask.
 pub(crate) trait Sockets {
-    fn tcp(&self, ip: &Ip, ports: Ports) -> Socket;
-    fn syn_cookie(&self, ip: &Ip, ports: Ports) -> bool;
+    fn tcp(&self, ip: &Ip, ports: Ports, cookie: Cookie) -> Socket;
 }
 
 /// A classifier's: never asked.
@@ -279,12 +261,8 @@ pub(crate) struct NoSockets;
 
 impl Sockets for NoSockets {
     #[inline(always)]
-    fn tcp(&self, _ip: &Ip, _ports: Ports) -> Socket {
+    fn tcp(&self, _ip: &Ip, _ports: Ports, _cookie: Cookie) -> Socket {
         Socket::Absent
-    }
-    #[inline(always)]
-    fn syn_cookie(&self, _ip: &Ip, _ports: Ports) -> bool {
-        false
     }
 }
 
@@ -313,84 +291,71 @@ const TCP_LISTEN: u32 = 10;
 
 impl Sockets for XdpSockets<'_> {
     #[inline(always)]
-    fn tcp(&self, ip: &Ip, ports: Ports) -> Socket {
-        match tcp_state(self.ctx, ip, ports) {
+    fn tcp(&self, ip: &Ip, ports: Ports, cookie: Cookie) -> Socket {
+        match tcp_state(self.ctx, ip, ports, u32::from(cookie == Cookie::Check)) {
             NO_SOCKET | TCP_CLOSE => Socket::Absent,
             TCP_LISTEN => Socket::Listening,
+            SYN_COOKIE => Socket::Cookie,
             _ => Socket::Connected,
         }
-    }
-
-    #[inline(always)]
-    fn syn_cookie(&self, ip: &Ip, ports: Ports) -> bool {
-        is_syn_cookie(self.ctx, ip, ports) != 0
     }
 }
 
 const NO_SOCKET: u32 = 0;
 
-/// The state of the flow's socket, or [`NO_SOCKET`].
-#[inline(never)]
-fn tcp_state(ctx: *mut xdp_md, ip: &Ip, ports: Ports) -> u32 {
-    with_socket(ctx, ip, ports, NO_SOCKET, |sk| {
-        // SAFETY: not null, and held until after this.
-        unsafe { (*sk).state }
-    })
-}
+/// A listener's state where the segment carries a SYN cookie.
+const SYN_COOKIE: u32 = 255;
 
+/// The state of the flow's socket, [`NO_SOCKET`], or [`SYN_COOKIE`] where `check` is not 0 and the segment has one.
 #[inline(never)]
-fn is_syn_cookie(ctx: *mut xdp_md, ip: &Ip, ports: Ports) -> u32 {
-    // SAFETY: a valid context.
-    let (data, end) = unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) };
-    let Some(tcp) = at::<Tcp>(data, end, ip.transport as usize) else {
-        return 0;
-    };
-    // The helper wants the fixed header's length only; it reads addresses and version.
-    let (network, length) = match ip.family {
-        Family::V4 => match at::<Ipv4>(data, end, ip.network as usize) {
-            Some(header) => (header.cast::<u8>(), size_of::<Ipv4>()),
-            None => return 0,
-        },
-        Family::V6 => match at::<Ipv6>(data, end, ip.network as usize) {
-            Some(header) => (header.cast::<u8>(), size_of::<Ipv6>()),
-            None => return 0,
-        },
-    };
-    with_socket(ctx, ip, ports, 0, |sk| {
-        // SAFETY: the socket is held; both headers lie within the packet, as `at` has shown.
-        let answer = unsafe {
-            bpf_tcp_check_syncookie(
-                sk.cast(),
-                network.cast_mut().cast(),
-                length as u32,
-                tcp.cast_mut().cast(),
-                size_of::<Tcp>() as u32,
-            )
-        };
-        u32::from(answer == 0)
-    })
-}
-
-/// Calls `look` with the flow's socket, if there is one, and lets go of it.
-#[inline(always)]
-fn with_socket(
-    ctx: *mut xdp_md,
-    ip: &Ip,
-    ports: Ports,
-    absent: u32,
-    look: impl FnOnce(*mut bpf_sock) -> u32,
-) -> u32 {
+fn tcp_state(ctx: *mut xdp_md, ip: &Ip, ports: Ports, check: u32) -> u32 {
     let mut tuple = MaybeUninit::<bpf_sock_tuple>::uninit();
     let size = fill(&mut tuple, ip, ports);
     // SAFETY: `tuple` points to `size` initialised bytes; the context is valid.
     let sk = unsafe { bpf_skc_lookup_tcp(ctx.cast(), tuple.as_mut_ptr(), size, CURRENT_NETNS, 0) };
     if sk.is_null() {
-        return absent;
+        return NO_SOCKET;
     }
-    let found = look(sk);
+    // SAFETY: not null, and held until the end.
+    let mut state = unsafe { (*sk).state };
+    if check != 0 && state == TCP_LISTEN && is_syn_cookie(ctx, ip, sk) {
+        state = SYN_COOKIE;
+    }
     // SAFETY: the lookup returned it with a reference, which ends here.
     unsafe { bpf_sk_release(sk.cast()) };
-    found
+    state
+}
+
+/// `sk` is a listener that is held.
+#[inline(always)]
+fn is_syn_cookie(ctx: *mut xdp_md, ip: &Ip, sk: *mut bpf_sock) -> bool {
+    // SAFETY: a valid context.
+    let (data, end) = unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) };
+    let Some(tcp) = at::<Tcp>(data, end, ip.transport as usize) else {
+        return false;
+    };
+    // The helper wants the fixed header's length only; it reads addresses and version.
+    let (network, length) = match ip.family {
+        Family::V4 => match at::<Ipv4>(data, end, ip.network as usize) {
+            Some(header) => (header.cast::<u8>(), size_of::<Ipv4>()),
+            None => return false,
+        },
+        Family::V6 => match at::<Ipv6>(data, end, ip.network as usize) {
+            Some(header) => (header.cast::<u8>(), size_of::<Ipv6>()),
+            None => return false,
+        },
+    };
+    // SAFETY: the socket is held; both headers lie within the packet, as `at` has shown.
+    let answer = unsafe {
+        bpf_tcp_check_syncookie(
+            sk.cast(),
+            network.cast_mut().cast(),
+            length as u32,
+            tcp.cast_mut().cast(),
+            size_of::<Tcp>() as u32,
+        )
+    };
+    answer == 0
 }
 
 /// The flow as the helper wants it: in network order, as the packet has it. Returns how many bytes of it count.

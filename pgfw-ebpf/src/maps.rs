@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use pgfw_common::record;
 
 // Shared by all policies, pinned under `v<ABI>/`.
@@ -57,15 +57,14 @@ pub(crate) static EVENT_BUDGET: PerCpuArray<record::EventBudget> = PerCpuArray::
 // One policy's own, pinned under `v<ABI>/gen-<n>/`. The loader sets the sizes.
 
 #[map]
-pub(crate) static SERVICES: HashMap<record::ServiceKey, record::ServiceRow> = HashMap::with_max_entries(1, 0);
+/// Key: a [`record::ServiceKey`] as one word.
+pub(crate) static SERVICES: HashMap<u32, record::ServiceRow> = HashMap::with_max_entries(1, 0);
 
-#[map]
-pub(crate) static COVERAGE4: LpmTrie<record::CoverageKey4, record::Coverage> =
-    LpmTrie::with_max_entries(1, 0);
+pub(crate) type Line = [u64; pgfw_common::prefixes::LINE_WORDS as usize];
 
+/// Services and their prefixes; see `pgfw_common::prefixes`. User space writes through a memory mapping.
 #[map]
-pub(crate) static COVERAGE6: LpmTrie<record::CoverageKey6, record::Coverage> =
-    LpmTrie::with_max_entries(1, 0);
+pub(crate) static PREFIXES: Array<Line> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Where the programs of a policy keep what they have read, by kind: no two of a kind run on one CPU at a time.
 #[map]

@@ -1,17 +1,18 @@
 //! pgfw-common's `Tables` over BPF maps.
 
-use pgfw_common::address::{Address, Family};
-use pgfw_common::coverage::Jiffies;
+use pgfw_common::address::Family;
+use pgfw_common::coverage::{Admission, Jiffies};
 use pgfw_common::outgoing::Outgoing;
 use pgfw_common::parse::Ip;
+use pgfw_common::prefixes::{self, Key, LINE_WORDS, Lines};
 use pgfw_common::record::{
-    Coverage, CoverageKey4, CoverageKey6, FragmentKey, MAX_ETHER_TYPES, Note, NoteKey, Remembered,
-    SERVICE_BITS, ServiceKey, ServiceRow, Settings,
+    FragmentKey, MAX_ETHER_TYPES, Note, NoteKey, Remembered, ServiceKey, ServiceRow, Settings,
 };
-use pgfw_common::tables::{Ports, Sender, Socket, Tables};
+use pgfw_common::tables::{Cookie, Ports, Sender, Socket, Tables};
+use pgfw_common::wire;
 
-use crate::access::{Sockets, TrieKey};
-use crate::maps;
+use crate::access::Sockets;
+use crate::maps::{self, Line};
 
 /// The policy's switches. The loader writes them before the program is loaded, so the verifier sees constants and
 /// removes what a policy does not use.
@@ -94,24 +95,27 @@ impl<S: Sockets, const WRITES: bool> Tables for Kernel<S, WRITES> {
     }
 
     #[inline(always)]
-    fn service(&self, key: &ServiceKey) -> Option<ServiceRow> {
-        // SAFETY: rows are written before the policy is chosen and never changed after.
-        unsafe { maps::SERVICES.get(key) }.copied()
+    fn admission(&self, key: ServiceKey, ip: &Ip, now: Jiffies) -> Option<(ServiceRow, Admission)> {
+        let word = admission(u32::from(key.port) | u32::from(key.protocol) << 16, ip, now.0);
+        if word == 0 {
+            return None;
+        }
+        let row = ServiceRow {
+            service: (word >> 24) as u16,
+            counter: (word >> 8) as u16,
+        };
+        let admission = match word >> 1 & 0x7f {
+            ALLOWED => Admission::Allowed,
+            ALLOWED_TO_WORLD => Admission::AllowedToWorld,
+            DENIED => Admission::Denied,
+            _ => Admission::Closed,
+        };
+        Some((row, admission))
     }
 
     #[inline(always)]
-    fn coverage(&self, service: u16, family: Family, remote: &Address) -> Option<Coverage> {
-        coverage(service, family, remote).copied()
-    }
-
-    #[inline(always)]
-    fn tcp_socket(&self, ip: &Ip, ports: Ports) -> Socket {
-        self.sockets.tcp(ip, ports)
-    }
-
-    #[inline(always)]
-    fn syn_cookie(&self, ip: &Ip, ports: Ports) -> bool {
-        self.sockets.syn_cookie(ip, ports)
+    fn tcp_socket(&self, ip: &Ip, ports: Ports, cookie: Cookie) -> Socket {
+        self.sockets.tcp(ip, ports, cookie)
     }
 
     #[inline(always)]
@@ -160,25 +164,72 @@ impl<S: Sockets, const WRITES: bool> Tables for Kernel<S, WRITES> {
     }
 }
 
+/// [`Tables::admission`] in one word: nothing found is 0, else from the lowest bit 1 (1 bit), [`Said`] (7 bits), the
+/// counter (16 bits) and the service (16 bits).
 #[inline(never)]
-fn coverage(service: u16, family: Family, remote: &Address) -> Option<&'static Coverage> {
-    let service = u32::from(service).to_be();
-    match family {
-        Family::V4 => {
-            let source = remote[3];
-            let key = TrieKey {
-                prefix_length: SERVICE_BITS + 32,
-                data: CoverageKey4 { service, source },
-            };
-            maps::COVERAGE4.get(key.as_aya())
-        }
-        Family::V6 => {
-            let source = *remote;
-            let key = TrieKey {
-                prefix_length: SERVICE_BITS + 128,
-                data: CoverageKey6 { service, source },
-            };
-            maps::COVERAGE6.get(key.as_aya())
+fn admission(service: u32, ip: &Ip, now: u64) -> u64 {
+    let (port, protocol) = (service as u16, (service >> 16) as u8);
+    let number = match protocol {
+        wire::TCP | wire::UDP => prefixes::service_at(&Prefixes, protocol, port),
+        _ => other_service(service),
+    };
+    if number == 0 {
+        return 0;
+    }
+    let Some((row, index)) = prefixes::service(&Prefixes, number) else {
+        return 0;
+    };
+    let index = match ip.family {
+        Family::V4 => index[0],
+        Family::V6 => index[1],
+    };
+    let found = prefixes::longest(&Prefixes, index, Key::new(ip.family, &ip.ends.remote));
+    let said = match found {
+        0 => CLOSED,
+        row => match prefixes::answer(&Prefixes, row).map(|coverage| coverage.at(Jiffies(now))) {
+            Some(Admission::Denied) => DENIED,
+            Some(Admission::Allowed) => ALLOWED,
+            Some(Admission::AllowedToWorld) => ALLOWED_TO_WORLD,
+            Some(Admission::Closed) | None => CLOSED,
+        },
+    };
+    1 | said << 1 | u64::from(row.counter) << 8 | u64::from(row.service) << 24
+}
+
+const CLOSED: u64 = 0;
+const ALLOWED: u64 = 1;
+const ALLOWED_TO_WORLD: u64 = 2;
+const DENIED: u64 = 3;
+
+/// A service of any other protocol.
+#[inline(always)]
+fn other_service(key: u32) -> u16 {
+    // SAFETY: rows are written before the policy is chosen and never changed after.
+    match unsafe { maps::SERVICES.get(&key) } {
+        Some(row) => row.service,
+        None => 0,
+    }
+}
+
+/// The policy's table of prefixes.
+struct Prefixes;
+
+impl Lines for Prefixes {
+    type Line = *const Line;
+
+    #[inline(always)]
+    fn line(&self, index: u32) -> Option<*const Line> {
+        maps::PREFIXES.get_ptr(index)
+    }
+
+    #[inline(always)]
+    fn load(line: *const Line, index: u32) -> u64 {
+        // SAFETY: `line` is an element of the map, which lives as long as the program, and has that many words; one aligned
+        // load of 64 bits is never torn, and volatile, since user space may write at any time.
+        unsafe {
+            line.cast::<u64>()
+                .add((index % LINE_WORDS) as usize)
+                .read_volatile()
         }
     }
 }

@@ -4,12 +4,12 @@ use core::hint::black_box;
 
 use crate::address::{Family, Martian, is_link_local, is_solicited_node, martian, same};
 use crate::coverage::Admission;
-use crate::decide::{Arrival, admission, transport};
+use crate::decide::{Arrival, transport};
 use crate::packet::Packet;
 use crate::parse::{self, Fragment, Ip, Malformed, Place};
 use crate::reason::Reason;
 use crate::record::{ECHO_ACCEPT, ECHO_LIMIT, ServiceKey};
-use crate::tables::{Ports, Socket, Tables};
+use crate::tables::{Cookie, Ports, Socket, Tables};
 use crate::wire;
 
 /// RFC 4861, 6.1 and 7.1: what came through a router was not sent by a neighbour.
@@ -195,7 +195,7 @@ fn is_live<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival, quote
     });
     match quote.protocol {
         wire::TCP => {
-            tables.tcp_socket(quote, ports) == Socket::Connected
+            tables.tcp_socket(quote, ports, Cookie::Ignore) == Socket::Connected
                 || tables.track() && is_noted(tables, arrival, quote, ports)
         }
         wire::UDP => {
@@ -217,7 +217,7 @@ fn is_served<T: Tables>(tables: &T, arrival: Arrival, quote: &Ip, port: u16) -> 
         pad: 0,
     };
     matches!(
-        admission(tables, arrival.now, quote, &key),
+        tables.admission(key, quote, arrival.now),
         Some((_, Admission::Allowed | Admission::AllowedToWorld))
     )
 }

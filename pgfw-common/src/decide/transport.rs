@@ -3,12 +3,12 @@
 use crate::address::{Family, is_link_local};
 use crate::coverage::Admission;
 use crate::decide::icmp::is_noted;
-use crate::decide::{Arrival, Verdict, admission};
+use crate::decide::{Arrival, Verdict};
 use crate::packet::Packet;
 use crate::parse::{Fragment, Ip, Malformed};
 use crate::reason::Reason;
 use crate::record::ServiceKey;
-use crate::tables::{Ports, Socket, Tables};
+use crate::tables::{Cookie, Ports, Socket, Tables};
 use crate::wire;
 
 #[inline(always)]
@@ -32,7 +32,7 @@ pub(super) fn tcp<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival
         protocol: wire::TCP,
         pad: 0,
     };
-    let found = admission(tables, arrival.now, ip, &key);
+    let found = tables.admission(key, ip, arrival.now);
     let reason = match found {
         Some((_, Admission::Denied)) => Reason::ServiceDenied,
         Some((_, Admission::Allowed)) => Reason::Service,
@@ -44,15 +44,14 @@ pub(super) fn tcp<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival
         // that is open to everyone a stray segment must find nothing, or ACK and FIN scans would tell an open port
         // from a closed one.
         Some((_, Admission::AllowedToWorld | Admission::Closed)) | None => {
-            match tables.tcp_socket(ip, ports) {
+            let cookie = if acknowledges && matches!(found, Some((_, Admission::AllowedToWorld))) {
+                Cookie::Check
+            } else {
+                Cookie::Ignore
+            };
+            match tables.tcp_socket(ip, ports, cookie) {
                 Socket::Connected => Reason::Established,
-                Socket::Listening
-                    if acknowledges
-                        && matches!(found, Some((_, Admission::AllowedToWorld)))
-                        && tables.syn_cookie(ip, ports) =>
-                {
-                    Reason::SynCookie
-                }
+                Socket::Cookie => Reason::SynCookie,
                 // A container's connection: its socket is in another namespace.
                 Socket::Listening | Socket::Absent
                     if tables.track() && is_noted(tables, arrival, ip, ports) =>
@@ -95,7 +94,7 @@ pub(super) fn udp<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival
         protocol: wire::UDP,
         pad: 0,
     };
-    let found = admission(tables, arrival.now, ip, &key);
+    let found = tables.admission(key, ip, arrival.now);
     let reason = match found {
         Some((_, Admission::Denied)) => Reason::ServiceDenied,
         Some((_, Admission::Allowed | Admission::AllowedToWorld)) => Reason::Service,

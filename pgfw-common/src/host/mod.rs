@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::vec::Vec;
 
 use crate::address::{Address, Family};
-use crate::coverage::Jiffies;
+use crate::coverage::{Admission, Jiffies};
 use crate::decide::{Arrival, Verdict, decide, remember};
 use crate::outgoing::{Origin, outgoing};
 use crate::packet::Bytes;
@@ -17,7 +17,7 @@ use crate::parse::Ip;
 use crate::record::{
     Coverage, EchoBudget, FragmentKey, Note, NoteKey, Remembered, Scratch, ServiceKey, ServiceRow, Settings,
 };
-use crate::tables::{Ports, Sender, Socket, Tables};
+use crate::tables::{Cookie, Ports, Sender, Socket, Tables};
 
 /// Everything that a decision may ask, as plain data.
 #[derive(Debug, Clone, Default)]
@@ -120,27 +120,29 @@ impl Tables for World {
         self.settings.ether_types.contains(&ether_type)
     }
 
-    fn service(&self, key: &ServiceKey) -> Option<ServiceRow> {
-        self.services.get(key).copied()
-    }
-
-    fn coverage(&self, service: u16, family: Family, remote: &Address) -> Option<Coverage> {
-        self.prefixes
+    fn admission(&self, key: ServiceKey, ip: &Ip, now: Jiffies) -> Option<(ServiceRow, Admission)> {
+        let row = *self.services.get(&key)?;
+        let coverage = self
+            .prefixes
             .iter()
-            .filter(|prefix| prefix.service == service && prefix.family == family && prefix.holds(remote))
+            .filter(|prefix| {
+                prefix.service == row.service && prefix.family == ip.family && prefix.holds(&ip.ends.remote)
+            })
             .map(|prefix| prefix.coverage)
-            .max_by_key(|coverage| coverage.prefix_length)
+            .max_by_key(|coverage| coverage.prefix_length);
+        let admission = coverage.map_or(Admission::Closed, |coverage| coverage.at(now));
+        Some((row, admission))
     }
 
-    fn tcp_socket(&self, ip: &Ip, ports: Ports) -> Socket {
-        self.sockets
-            .get(&NoteKey::new(ip, ports))
-            .copied()
-            .unwrap_or(Socket::Absent)
-    }
-
-    fn syn_cookie(&self, ip: &Ip, ports: Ports) -> bool {
-        self.cookies.contains(&NoteKey::new(ip, ports))
+    fn tcp_socket(&self, ip: &Ip, ports: Ports, cookie: Cookie) -> Socket {
+        let key = NoteKey::new(ip, ports);
+        match self.sockets.get(&key) {
+            Some(Socket::Listening) if cookie == Cookie::Check && self.cookies.contains(&key) => {
+                Socket::Cookie
+            }
+            Some(socket) => *socket,
+            None => Socket::Absent,
+        }
     }
 
     fn note(&self, ip: &Ip, ports: Ports) -> Option<Note> {

@@ -3,8 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use ipnet::IpNet;
-
 use crate::failure::{Code, Explain};
 
 /// An error of the datapath.
@@ -52,8 +50,8 @@ pub enum DatapathError {
     InForce { generation: u64 },
     #[error("generation {generation} is not loaded")]
     NotLoaded { generation: u64 },
-    #[error("the table of {family} networks is full and has no room for {net}")]
-    Full { family: &'static str, net: IpNet },
+    #[error("the table of networks has no room for {networks} more")]
+    Full { networks: usize },
     #[error("too many EtherTypes are listed: {count}, and a policy holds {limit}")]
     EtherTypes { count: usize, limit: usize },
     #[error("{interface} carries the XDP program {program} of someone else")]

@@ -3,13 +3,13 @@
 //! Nothing here goes by the kernel's version: distributions carry features back, and containers hide them.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
+use aya_obj::generated::BPF_F_XDP_HAS_FRAGS;
 use aya_obj::generated::bpf_attach_type::{BPF_TCX_EGRESS, BPF_XDP};
-use aya_obj::generated::bpf_map_type::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_LPM_TRIE, BPF_MAP_TYPE_RINGBUF};
+use aya_obj::generated::bpf_map_type::{BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_RINGBUF};
 use aya_obj::generated::bpf_prog_type::{BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_XDP};
-use aya_obj::generated::{BPF_F_NO_PREALLOC, BPF_F_XDP_HAS_FRAGS};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use super::error::DatapathError;
@@ -27,9 +27,6 @@ pub struct Kernel {
     pub tcx: bool,
     /// A test run can be told on which interface the frame arrives (Linux 5.15); otherwise it is `lo`.
     pub test_on_interface: bool,
-    /// In a full prefix table what is there can still be changed (December 2024: 6.13, and stable kernels since);
-    /// otherwise one place is kept free.
-    pub full_table_changes: bool,
     /// The memory of tables is charged to the control group (Linux 5.11); otherwise it counts against
     /// RLIMIT_MEMLOCK, which is raised.
     pub memory_by_group: bool,
@@ -68,7 +65,6 @@ impl Kernel {
             multi_buffer: multi_buffer().map_err(asking("multi-buffer XDP"))?,
             tcx: tcx().map_err(asking("TCX links"))?,
             test_on_interface: test_on_interface().map_err(asking("test runs"))?,
-            full_table_changes: full_table_changes().map_err(asking("full prefix tables"))?,
             memory_by_group,
         };
         *known = Some(kernel);
@@ -84,12 +80,11 @@ impl Kernel {
     }
 
     /// What was chosen, for people: what it is about, and what is done.
-    pub fn choices(self) -> [(&'static str, &'static str); 5] {
+    pub fn choices(self) -> [(&'static str, &'static str); 4] {
         let Kernel {
             multi_buffer,
             tcx,
             test_on_interface,
-            full_table_changes,
             memory_by_group,
         } = self;
         let choose =
@@ -117,14 +112,6 @@ impl Kernel {
                     test_on_interface,
                     "as if arriving on the interface",
                     "as if arriving on lo",
-                ),
-            ),
-            (
-                "full prefix table",
-                choose(
-                    full_table_changes,
-                    "changes in place",
-                    "one place is kept free for changes",
                 ),
             ),
             (
@@ -234,28 +221,6 @@ fn test_on_interface() -> io::Result<bool> {
         &frame,
         &probe::context(frame.len(), LO),
     ))
-}
-
-/// kernel/bpf/lpm_trie.c, before "Fix the full-trie check": it counts an element that it would replace.
-fn full_table_changes() -> io::Result<bool> {
-    let trie = sys::create_map(Shape {
-        kind: BPF_MAP_TYPE_LPM_TRIE as u32,
-        key: 8,
-        value: 8,
-        entries: 1,
-        flags: BPF_F_NO_PREALLOC,
-    })?;
-    put(trie.as_fd())?;
-    match put(trie.as_fd()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-fn put(trie: BorrowedFd<'_>) -> io::Result<()> {
-    let key: [u32; 2] = [32, 0];
-    sys::update_element(trie, &key, &0_u64)
 }
 
 /// The loopback interface's index in every network namespace.

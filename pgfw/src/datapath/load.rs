@@ -1,6 +1,7 @@
 //! Loading: the fixed programs once, a policy for each generation.
 
 use std::fs;
+use std::path::Path;
 
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
@@ -12,7 +13,7 @@ use super::kernel::Kernel;
 use super::maps::{self, Raw};
 use super::object;
 use super::pins::Pins;
-use super::tables;
+use super::tables::{self, Prepared};
 use super::ticks::Ticks;
 use crate::config::Echo;
 use crate::policy::coverage::{Compiled, Settings};
@@ -24,9 +25,6 @@ pub(super) const CLOCK: &str = "clock";
 pub(super) const POLICY: &str = "policy";
 pub(super) const PROBE: &str = "probe";
 pub(super) const NOTE: &str = "note";
-
-/// Networks of one family that a generation can take beyond those it was loaded with.
-const HEADROOM: u32 = 65_536;
 
 /// What is the same for every generation.
 #[derive(Debug)]
@@ -79,30 +77,34 @@ pub(super) fn generation(
     policy: &Compiled,
     ticks: &Ticks,
 ) -> Result<(), DatapathError> {
-    let folder = pins.generation(generation);
-    super::pins::remove_tree(&folder, &mut 0)?;
-    fs::create_dir(&folder).map_err(DatapathError::call(format!(
+    let settings = settings(&policy.settings, ticks)?;
+    let prepared = tables::prepare(pins, policy, &settings, ticks)?;
+    into_folder(kernel, pins, &pins.generation(generation), prepared)
+}
+
+/// The same into any folder.
+pub(super) fn into_folder(
+    kernel: Kernel,
+    pins: &Pins,
+    folder: &Path,
+    prepared: Prepared,
+) -> Result<(), DatapathError> {
+    super::pins::remove_tree(folder, &mut 0)?;
+    fs::create_dir(folder).map_err(DatapathError::call(format!(
         "make the folder {}",
         folder.display()
     )))?;
-    let made = fill(kernel, pins, generation, policy, ticks);
+    let made = fill(kernel, pins, folder, prepared);
     if made.is_err() {
         // The failure is what is reported; a folder without a program in a slot is collected later.
-        let _ = super::pins::remove_tree(&folder, &mut 0);
+        let _ = super::pins::remove_tree(folder, &mut 0);
     }
     made
 }
 
-fn fill(
-    kernel: Kernel,
-    pins: &Pins,
-    generation: u64,
-    policy: &Compiled,
-    ticks: &Ticks,
-) -> Result<(), DatapathError> {
-    let folder = pins.generation(generation);
-    let settings = Raw(settings(&policy.settings, ticks)?);
-    let (v4, v6) = tables::sizes(&policy.coverage);
+fn fill(kernel: Kernel, pins: &Pins, folder: &Path, prepared: Prepared) -> Result<(), DatapathError> {
+    let settings = Raw(prepared.settings());
+    let (services, lines) = prepared.sizes();
     let mut loader = EbpfLoader::new();
     share(&mut loader, pins);
     for name in maps::OWN {
@@ -110,14 +112,10 @@ fn fill(
     }
     loader
         .override_global("SETTINGS", &settings, true)
-        .map_max_entries(
-            maps::SERVICES,
-            u32::try_from(policy.services.len()).unwrap_or(u32::MAX).max(1),
-        )
-        .map_max_entries(maps::COVERAGE4, v4.saturating_add(HEADROOM))
-        .map_max_entries(maps::COVERAGE6, v6.saturating_add(HEADROOM));
+        .map_max_entries(maps::SERVICES, services)
+        .map_max_entries(maps::PREFIXES, lines);
     let mut ebpf = load_object(&mut loader)?;
-    tables::fill(kernel, pins, generation, policy, ticks)?;
+    prepared.write(folder)?;
     for (name, kind) in [(NOTE, Kind::Classifier), (PROBE, Kind::Xdp), (POLICY, Kind::Xdp)] {
         load_and_pin(&mut ebpf, kernel, name, kind, &folder.join(name))?;
     }
@@ -147,7 +145,7 @@ fn load_and_pin(
     kernel: Kernel,
     name: &'static str,
     kind: Kind,
-    path: &std::path::Path,
+    path: &Path,
 ) -> Result<(), DatapathError> {
     let in_object = kernel.program(name);
     let program = ebpf.program_mut(&in_object).ok_or_else(|| DatapathError::Call {

@@ -4,7 +4,7 @@ use std::collections::HashMap as StdHashMap;
 use std::path::Path;
 
 use aya::Pod;
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, ProgramArray};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, ProgramArray};
 use pgfw_common::record;
 
 use super::error::DatapathError;
@@ -20,8 +20,7 @@ pub(super) const SERVICE_COUNTS: &str = "SERVICE_COUNTS";
 pub(super) const EVENTS: &str = "EVENTS";
 pub(super) const EVENT_BUDGET: &str = "EVENT_BUDGET";
 pub(super) const SERVICES: &str = "SERVICES";
-pub(super) const COVERAGE4: &str = "COVERAGE4";
-pub(super) const COVERAGE6: &str = "COVERAGE6";
+pub(super) const PREFIXES: &str = "PREFIXES";
 
 /// Pinned once for all generations.
 pub(super) const SHARED: [&str; 13] = [
@@ -41,7 +40,7 @@ pub(super) const SHARED: [&str; 13] = [
 ];
 
 /// Pinned for each generation.
-pub(super) const OWN: [&str; 3] = [SERVICES, COVERAGE4, COVERAGE6];
+pub(super) const OWN: [&str; 2] = [SERVICES, PREFIXES];
 
 /// A record as aya wants it: its trait cannot be implemented for another crate's type.
 #[repr(transparent)]
@@ -65,9 +64,6 @@ records!(
     record::Settings,
     record::ServiceKey,
     record::ServiceRow,
-    record::CoverageKey4,
-    record::CoverageKey6,
-    record::Coverage,
     record::Interface,
     record::ServiceCounters,
     record::InterfaceCounters,
@@ -78,8 +74,6 @@ records!(
 unsafe impl<T: Record> Pod for Raw<T> {}
 
 pub(super) type Services = HashMap<MapData, Raw<record::ServiceKey>, Raw<record::ServiceRow>>;
-pub(super) type Coverage4 = LpmTrie<MapData, Raw<record::CoverageKey4>, Raw<record::Coverage>>;
-pub(super) type Coverage6 = LpmTrie<MapData, Raw<record::CoverageKey6>, Raw<record::Coverage>>;
 pub(super) type Interfaces = Array<MapData, Raw<record::Interface>>;
 pub(super) type Counters = PerCpuArray<MapData, Raw<record::InterfaceCounters>>;
 pub(super) type EventBudgets = PerCpuArray<MapData, Raw<record::EventBudget>>;

@@ -12,12 +12,14 @@ mod diagnostics;
 mod egress;
 mod error;
 mod events;
+mod grow;
 mod kernel;
 mod load;
 mod maps;
 mod object;
 mod owner;
 mod pins;
+mod prefixes;
 mod preflight;
 mod probe;
 mod slots;
@@ -29,8 +31,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 
-use aya::programs::{SchedClassifier, Xdp};
-use aya_obj::programs::XdpAttachType;
 use pgfw_common::record::{self, Chosen};
 
 pub use attach::Attached;
@@ -152,6 +152,7 @@ impl Datapath {
     /// # Errors
     /// Both slots in use; a program that the kernel refuses; a table that does not fit. Then nothing of it stays.
     pub fn load(&mut self, generation: u64, policy: &Compiled) -> Result<(), DatapathError> {
+        grow::settle(&self.pins)?;
         let ticks = self.ticks()?;
         let control = self.settle(&ticks);
         let occupants = Occupants::read(&self.pins)?;
@@ -163,26 +164,7 @@ impl Datapath {
         }
         self.clear(free)?;
         load::generation(self.kernel, &self.pins, generation, policy, &ticks)?;
-        let folder = self.pins.generation(generation);
-        let note = SchedClassifier::from_pin(folder.join(load::NOTE))
-            .map_err(DatapathError::aya("open the pinned program note"))?;
-        let judge = Xdp::from_pin(folder.join(load::POLICY), XdpAttachType::Interface)
-            .map_err(DatapathError::aya("open the pinned program policy"))?;
-        let fill = || DatapathError::aya(format!("put generation {generation} into its slot"));
-        maps::slots(&self.pins.object(maps::EGRESS_SLOTS))?
-            .set(
-                free,
-                note.fd().map_err(DatapathError::aya("use the program note"))?,
-                0,
-            )
-            .map_err(fill())?;
-        maps::slots(&self.pins.object(maps::SLOTS))?
-            .set(
-                free,
-                judge.fd().map_err(DatapathError::aya("use the program policy"))?,
-                0,
-            )
-            .map_err(fill())
+        grow::place(&self.pins, &self.pins.generation(generation), free)
     }
 
     /// The generations that stand in a slot.
@@ -201,6 +183,7 @@ impl Datapath {
     /// # Errors
     /// What could not be removed.
     pub fn collect(&mut self) -> Result<(), DatapathError> {
+        grow::settle(&self.pins)?;
         let control = self.settle(&self.ticks()?);
         let used = used_slots(control);
         for slot in (0..record::SLOTS).filter(|slot| !used.contains(slot)) {
@@ -228,7 +211,7 @@ impl Datapath {
     /// # Errors
     /// A generation that is not loaded.
     pub fn coverage(&self, generation: u64) -> Result<BTreeMap<CoverageKey, Coverage>, DatapathError> {
-        tables::coverage(self.kernel, &self.pins, generation)
+        tables::coverage(&self.pins, generation)
     }
 
     /// The row that decides about `source` at `service`: the longest prefix that holds it.
@@ -241,7 +224,7 @@ impl Datapath {
         service: ServiceId,
         source: IpAddr,
     ) -> Result<Option<(CoverageKey, Coverage)>, DatapathError> {
-        tables::find(self.kernel, &self.pins, generation, service, source)
+        tables::find(&self.pins, generation, service, source)
     }
 
     /// A generation's service table as the kernel has it.
@@ -252,17 +235,35 @@ impl Datapath {
         tables::services(&self.pins, generation)
     }
 
-    /// Changes a generation's coverage in place: puts first, then removes.
+    /// The memory of a generation's table of prefixes: bytes in use, and in all.
     ///
     /// # Errors
-    /// A full table, naming the network that did not fit; what was put before it is taken back.
+    /// A generation that is not loaded.
+    pub fn table_size(&self, generation: u64) -> Result<(u64, u64), DatapathError> {
+        tables::size(&self.pins, generation)
+    }
+
+    /// Changes a generation's coverage in place: each source's answer is the one before or the one after.
+    ///
+    /// A table that is full is replaced by a larger one.
+    ///
+    /// # Errors
+    /// No memory for a larger table; then nothing has changed.
     pub fn update(
         &mut self,
         generation: u64,
         put: &[(CoverageKey, Coverage)],
         remove: &[CoverageKey],
     ) -> Result<(), DatapathError> {
-        tables::update(self.kernel, &self.pins, generation, &self.ticks()?, put, remove)
+        grow::settle(&self.pins)?;
+        let ticks = self.ticks()?;
+        match tables::update(&self.pins, generation, &ticks, put, remove) {
+            Err(DatapathError::Full { .. }) => {
+                let larger = tables::larger(&self.pins, generation, &ticks, put, remove)?;
+                grow::replace(self.kernel, &self.pins, generation, larger)
+            }
+            done => done,
+        }
     }
 
     /// What a loaded policy, chosen or not, says about a frame that comes in on `ifindex`. Changes nothing.

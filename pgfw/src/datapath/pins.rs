@@ -82,11 +82,24 @@ impl Pins {
         Ok(found)
     }
 
+    /// Where a generation is made anew with larger tables, before it takes the place of the former.
+    pub(super) fn growing(&self, generation: u64) -> PathBuf {
+        self.shared().join(format!("growing-{generation}"))
+    }
+
     /// Generations that have a folder, complete or not.
     pub(super) fn generation_folders(&self) -> io::Result<Vec<u64>> {
+        self.numbered("gen-")
+    }
+
+    pub(super) fn growing_folders(&self) -> io::Result<Vec<u64>> {
+        self.numbered("growing-")
+    }
+
+    fn numbered(&self, prefix: &str) -> io::Result<Vec<u64>> {
         let mut found: Vec<u64> = names(&self.shared())?
             .iter()
-            .filter_map(|name| name.strip_prefix("gen-")?.parse().ok())
+            .filter_map(|name| name.strip_prefix(prefix)?.parse().ok())
             .collect();
         found.sort_unstable();
         Ok(found)

@@ -99,12 +99,17 @@ pub(super) struct Occupants(pub(super) [Option<u64>; record::SLOTS as usize]);
 
 impl Occupants {
     pub(super) fn read(pins: &Pins) -> Result<Occupants, DatapathError> {
-        let folders = pins
-            .generation_folders()
-            .map_err(DatapathError::call(format!("read {}", pins.shared().display())))?;
+        let read = || DatapathError::call(format!("read {}", pins.shared().display()));
+        let folders = pins.generation_folders().map_err(read())?;
+        let folders = folders
+            .into_iter()
+            .map(|number| (number, pins.generation(number)));
+        // For a moment the one that grows stands in the slot, and is not in its place yet.
+        let growing = pins.growing_folders().map_err(read())?;
+        let growing = growing.into_iter().map(|number| (number, pins.growing(number)));
         let mut programs = Vec::new();
-        for generation in folders {
-            let path = pins.generation(generation).join(super::load::POLICY);
+        for (generation, folder) in folders.chain(growing) {
+            let path = folder.join(super::load::POLICY);
             // Half-made or half-removed: a folder without a program is nobody's.
             if let Ok(program) = sys::open(&path)
                 && let Ok(id) = sys::program_id(program.as_fd())

@@ -105,15 +105,6 @@ pub(super) fn create_map(shape: Shape) -> io::Result<OwnedFd> {
     owned(bpf(bpf_cmd::BPF_MAP_CREATE, &mut attr)?)
 }
 
-/// Writes an element of a map whose key and value are of these types' sizes.
-pub(super) fn update_element<K, V>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
-    let mut attr = attr();
-    attr.__bindgen_anon_2.map_fd = raw(map);
-    attr.__bindgen_anon_2.key = std::ptr::from_ref(key) as u64;
-    attr.__bindgen_anon_2.__bindgen_anon_1.value = std::ptr::from_ref(value) as u64;
-    bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
-}
-
 /// A program of these instructions, without a name.
 pub(super) fn load_program(kind: bpf_prog_type, instructions: &[u64], flags: u32) -> io::Result<OwnedFd> {
     let license = c"GPL";

@@ -2,57 +2,113 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
-use aya::maps::lpm_trie::Key;
-use aya::maps::{LpmTrie, MapData, MapError};
+use aya::maps::MapData;
 use ipnet::IpNet;
-use pgfw_common::address;
-use pgfw_common::record::{self, CoverageKey4, CoverageKey6, SERVICE_BITS, ServiceKey, ServiceRow};
+use pgfw_common::address::{self, Family};
+use pgfw_common::prefixes::Key;
+use pgfw_common::record::{self, ServiceKey, ServiceRow};
 
 use super::counters;
 use super::error::DatapathError;
-use super::kernel::Kernel;
-use super::maps::{self, Raw, Record};
+use super::maps::{self, Raw};
 use super::pins::Pins;
+use super::prefixes::{Full, Line, Prefix, Prefixes};
 use super::ticks::{self, Ticks};
 use crate::policy::coverage::{Compiled, Coverage, CoverageKey, ServiceId, ServicePort};
 
-/// How many IPv4 and IPv6 networks there are.
-pub(super) fn sizes(coverage: &BTreeMap<CoverageKey, Coverage>) -> (u32, u32) {
-    let v4 = coverage
-        .keys()
-        .filter(|key| matches!(key.net, IpNet::V4(_)))
-        .count();
-    let v6 = coverage.len() - v4;
-    let size = |count| u32::try_from(count).unwrap_or(u32::MAX);
-    (size(v4), size(v6))
-}
-
-/// Writes a new generation's tables.
-pub(super) fn fill(
-    kernel: Kernel,
+/// A new generation's services and prefixes, not in the kernel yet.
+pub(super) fn prepare(
     pins: &Pins,
-    generation: u64,
     policy: &Compiled,
+    settings: &record::Settings,
     ticks: &Ticks,
-) -> Result<(), DatapathError> {
+) -> Result<Prepared, DatapathError> {
     let numbers = counters::service_numbers(pins, policy.services.keys().copied())?;
-    let mut services: maps::Services = maps::open(&pins.generation(generation).join(maps::SERVICES))?;
-    for (port, service) in &policy.services {
+    let services = policy.services.iter().map(|(port, service)| {
         let row = ServiceRow {
             service: service.0,
             counter: numbers.get(port).copied().unwrap_or(0),
         };
-        services
-            .insert(Raw(service_key(*port)), Raw(row), 0)
-            .map_err(DatapathError::aya("write the service table"))?;
+        (service_key(*port), row)
+    });
+    let rows = policy
+        .coverage
+        .iter()
+        .map(|(key, coverage)| (prefix(key), row(key, coverage, ticks)));
+    Prepared::new(services.collect(), rows.collect(), settings)
+}
+
+/// The same generation with these changes, which its own tables have no room for.
+pub(super) fn larger(
+    pins: &Pins,
+    generation: u64,
+    ticks: &Ticks,
+    put: &[(CoverageKey, Coverage)],
+    remove: &[CoverageKey],
+) -> Result<Prepared, DatapathError> {
+    let before = open(pins, generation)?;
+    let mut rows = before.read();
+    rows.extend(
+        put.iter()
+            .map(|(key, coverage)| (prefix(key), row(key, coverage, ticks))),
+    );
+    for key in remove {
+        rows.remove(&prefix(key));
     }
-    let mut tables = Tables::open(kernel, pins, generation)?;
-    for (key, coverage) in &policy.coverage {
-        tables.put(key, &row(key, coverage, ticks))?;
+    let services = service_rows(pins, generation)?;
+    Prepared::new(services, rows.into_iter().collect(), &before.settings())
+}
+
+/// See [`prepare`].
+#[derive(Debug)]
+pub(super) struct Prepared {
+    prefixes: Prefixes,
+    services: Vec<(ServiceKey, ServiceRow)>,
+}
+
+impl Prepared {
+    fn new(
+        services: Vec<(ServiceKey, ServiceRow)>,
+        rows: Vec<(Prefix, record::Coverage)>,
+        settings: &record::Settings,
+    ) -> Result<Prepared, DatapathError> {
+        let last = services.iter().map(|(_, row)| row.service).max();
+        let mut prefixes = Prefixes::new(last.unwrap_or(0), settings);
+        for (key, row) in &services {
+            prefixes.set_port(service_port(*key), *row);
+        }
+        prefixes
+            .change(&rows, &[])
+            .map_err(|Full| DatapathError::Full { networks: rows.len() })?;
+        Ok(Prepared { prefixes, services })
     }
-    Ok(())
+
+    pub(super) fn settings(&self) -> record::Settings {
+        self.prefixes.settings()
+    }
+
+    /// Entries of the map of services, and of the map of prefixes.
+    pub(super) fn sizes(&self) -> (u32, u32) {
+        let services = u32::try_from(self.services.len()).unwrap_or(u32::MAX);
+        (services.max(1), self.prefixes.lines_wanted())
+    }
+
+    /// Writes it into the maps that were made for it.
+    pub(super) fn write(self, folder: &Path) -> Result<(), DatapathError> {
+        let mut services: maps::Services = maps::open(&folder.join(maps::SERVICES))?;
+        for (key, row) in self.services {
+            services
+                .insert(Raw(key), Raw(row), 0)
+                .map_err(DatapathError::aya("write the service table"))?;
+        }
+        let (map, lines) = map(folder)?;
+        self.prefixes
+            .copy_to_map(map.fd().as_fd(), lines)
+            .map_err(DatapathError::call("write the table of prefixes"))
+    }
 }
 
 /// The rows of the service table.
@@ -60,185 +116,93 @@ pub(super) fn services(
     pins: &Pins,
     generation: u64,
 ) -> Result<BTreeMap<ServicePort, ServiceId>, DatapathError> {
+    let rows = service_rows(pins, generation)?;
+    Ok(rows
+        .into_iter()
+        .map(|(key, row)| (service_port(key), ServiceId(row.service)))
+        .collect())
+}
+
+fn service_rows(pins: &Pins, generation: u64) -> Result<Vec<(ServiceKey, ServiceRow)>, DatapathError> {
     let table: maps::Services = maps::open(&existing(pins, generation)?.join(maps::SERVICES))?;
     table
         .iter()
         .map(|row| {
             let (Raw(key), Raw(row)) = row.map_err(DatapathError::aya("read the service table"))?;
-            Ok((service_port(key), ServiceId(row.service)))
+            Ok((key, row))
         })
         .collect()
 }
 
 /// Every row of the coverage, as the kernel has it.
 pub(super) fn coverage(
-    kernel: Kernel,
     pins: &Pins,
     generation: u64,
 ) -> Result<BTreeMap<CoverageKey, Coverage>, DatapathError> {
-    existing(pins, generation)?;
-    let tables = Tables::open(kernel, pins, generation)?;
-    let mut found = BTreeMap::new();
-    for row in tables.v4.iter() {
-        let (key, Raw(row)) = row.map_err(DatapathError::aya("read the coverage"))?;
-        let Raw(CoverageKey4 { service, source }) = key.data();
-        found.insert(
-            key_of(service, IpAddr::from(source.to_ne_bytes()), key.prefix_len()),
-            answer(&row),
-        );
-    }
-    for row in tables.v6.iter() {
-        let (key, Raw(row)) = row.map_err(DatapathError::aya("read the coverage"))?;
-        let Raw(CoverageKey6 { service, source }) = key.data();
-        found.insert(
-            key_of(service, IpAddr::from(octets(source)), key.prefix_len()),
-            answer(&row),
-        );
-    }
-    Ok(found)
+    let rows = open(pins, generation)?.read();
+    Ok(rows
+        .into_iter()
+        .map(|(prefix, row)| (key(&prefix), answer(&row)))
+        .collect())
 }
 
-/// Puts first, then removes, so that what stays covered is never uncovered. When a put does not fit, those before it are
-/// taken back and nothing has changed.
+/// Puts and removes; where it does not fit, nothing has changed.
 pub(super) fn update(
-    kernel: Kernel,
     pins: &Pins,
     generation: u64,
     ticks: &Ticks,
     put: &[(CoverageKey, Coverage)],
     remove: &[CoverageKey],
 ) -> Result<(), DatapathError> {
-    existing(pins, generation)?;
-    let mut tables = Tables::open(kernel, pins, generation)?;
-    let mut done: Vec<(&CoverageKey, Option<record::Coverage>)> = Vec::new();
-    for (key, coverage) in put {
-        let before = tables.exact(key)?;
-        if let Err(error) = tables.put(key, &row(key, coverage, ticks)) {
-            for (key, before) in done.into_iter().rev() {
-                match before {
-                    Some(row) => tables.put(key, &row)?,
-                    None => tables.remove(key)?,
-                }
-            }
-            return Err(error);
-        }
-        done.push((key, before));
-    }
-    for key in remove {
-        tables.remove(key)?;
-    }
-    Ok(())
+    let mut prefixes = open(pins, generation)?;
+    let rows: Vec<(Prefix, record::Coverage)> = put
+        .iter()
+        .map(|(key, coverage)| (prefix(key), row(key, coverage, ticks)))
+        .collect();
+    let gone: Vec<Prefix> = remove.iter().map(prefix).collect();
+    prefixes
+        .change(&rows, &gone)
+        .map_err(|Full| DatapathError::Full { networks: put.len() })
 }
 
 /// The row that decides for a source at a service, if any.
 pub(super) fn find(
-    kernel: Kernel,
     pins: &Pins,
     generation: u64,
     service: ServiceId,
     source: IpAddr,
 ) -> Result<Option<(CoverageKey, Coverage)>, DatapathError> {
-    existing(pins, generation)?;
-    let tables = Tables::open(kernel, pins, generation)?;
-    let whole = CoverageKey {
+    let prefixes = open(pins, generation)?;
+    let whole = prefix(&CoverageKey {
         service,
         net: IpNet::from(source),
-    };
-    Ok(tables.longest(&whole)?.and_then(|row| {
-        let length = u8::try_from(row.prefix_length).ok()?;
-        let net = IpNet::new(source, length).ok()?.trunc();
-        Some((CoverageKey { service, net }, answer(&row)))
-    }))
+    });
+    let found = prefixes.longest(service.0, whole.family, whole.key);
+    Ok(found.map(|(prefix, row)| (key(&prefix), answer(&row))))
 }
 
-struct Tables {
-    kernel: Kernel,
-    v4: maps::Coverage4,
-    v6: maps::Coverage6,
+/// The table's size: bytes in use, and in all.
+pub(super) fn size(pins: &Pins, generation: u64) -> Result<(u64, u64), DatapathError> {
+    let (used, all) = open(pins, generation)?.size();
+    let bytes = |lines: u32| u64::from(lines) * size_of::<Line>() as u64;
+    Ok((bytes(used), bytes(all)))
 }
 
-impl Tables {
-    fn open(kernel: Kernel, pins: &Pins, generation: u64) -> Result<Tables, DatapathError> {
-        let folder = pins.generation(generation);
-        Ok(Tables {
-            kernel,
-            v4: maps::open(&folder.join(maps::COVERAGE4))?,
-            v6: maps::open(&folder.join(maps::COVERAGE6))?,
-        })
-    }
-
-    fn put(&mut self, key: &CoverageKey, row: &record::Coverage) -> Result<(), DatapathError> {
-        let fills_up = !self.kernel.full_table_changes && self.exact(key)?.is_none();
-        self.write(key, row)?;
-        if fills_up && let Err(full) = self.write(key, row) {
-            // It took the last place, and nothing could be changed any more, not even to close: give it back.
-            self.remove(key)?;
-            return Err(full);
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, key: &CoverageKey, row: &record::Coverage) -> Result<(), DatapathError> {
-        match key.net {
-            IpNet::V4(net) => put(&mut self.v4, &key4(key.service, net), row, key.net, "IPv4"),
-            IpNet::V6(net) => put(&mut self.v6, &key6(key.service, net), row, key.net, "IPv6"),
-        }
-    }
-
-    fn remove(&mut self, key: &CoverageKey) -> Result<(), DatapathError> {
-        let removed = match key.net {
-            IpNet::V4(net) => self.v4.remove(&key4(key.service, net)),
-            IpNet::V6(net) => self.v6.remove(&key6(key.service, net)),
-        };
-        match removed {
-            Ok(()) => Ok(()),
-            // Gone already.
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
-                Ok(())
-            }
-            Err(error) => Err(DatapathError::aya(format!(
-                "remove {} from the coverage",
-                key.net
-            ))(error)),
-        }
-    }
-
-    /// The row of the longest prefix that holds `key`'s network.
-    fn longest(&self, key: &CoverageKey) -> Result<Option<record::Coverage>, DatapathError> {
-        let found = match key.net {
-            IpNet::V4(net) => self.v4.get(&key4(key.service, net), 0),
-            IpNet::V6(net) => self.v6.get(&key6(key.service, net), 0),
-        };
-        match found {
-            Ok(Raw(row)) => Ok(Some(row)),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(DatapathError::aya(format!("look up {} in the coverage", key.net))(error)),
-        }
-    }
-
-    /// The row of exactly this prefix. A trie only finds longest matches, so the row says what it is.
-    fn exact(&self, key: &CoverageKey) -> Result<Option<record::Coverage>, DatapathError> {
-        let length = u32::from(key.net.prefix_len());
-        Ok(self.longest(key)?.filter(|row| row.prefix_length == length))
-    }
+fn open(pins: &Pins, generation: u64) -> Result<Prefixes, DatapathError> {
+    let folder = existing(pins, generation)?;
+    let (map, lines) = map(&folder)?;
+    Prefixes::of_map(map.fd().as_fd(), lines).map_err(DatapathError::call(format!(
+        "map the table of prefixes pinned under {}",
+        folder.display()
+    )))
 }
 
-fn put<K: Record>(
-    trie: &mut LpmTrie<MapData, Raw<K>, Raw<record::Coverage>>,
-    key: &Key<Raw<K>>,
-    row: &record::Coverage,
-    net: IpNet,
-    family: &'static str,
-) -> Result<(), DatapathError> {
-    match trie.insert(key, Raw(*row), 0) {
-        Ok(()) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOSPC) => {
-            Err(DatapathError::Full { family, net })
-        }
-        Err(error) => Err(DatapathError::aya(format!("write {net} into the coverage"))(
-            error,
-        )),
-    }
+fn map(folder: &Path) -> Result<(MapData, u32), DatapathError> {
+    let path = folder.join(maps::PREFIXES);
+    let action = || format!("open the map pinned at {}", path.display());
+    let map = MapData::from_pin(&path).map_err(DatapathError::aya(action()))?;
+    let lines = map.info().map_err(DatapathError::aya(action()))?.max_entries();
+    Ok((map, lines))
 }
 
 fn row(key: &CoverageKey, coverage: &Coverage, ticks: &Ticks) -> record::Coverage {
@@ -263,37 +227,29 @@ fn answer(row: &record::Coverage) -> Coverage {
     }
 }
 
-fn key4(service: ServiceId, net: ipnet::Ipv4Net) -> Key<Raw<CoverageKey4>> {
-    let data = CoverageKey4 {
-        service: u32::from(service.0).to_be(),
-        source: u32::from_ne_bytes(net.network().octets()),
+fn prefix(key: &CoverageKey) -> Prefix {
+    let (family, address) = match key.net.network() {
+        IpAddr::V4(address) => (Family::V4, address::v4(address.octets())),
+        IpAddr::V6(address) => (Family::V6, address::v6(address.octets())),
     };
-    Key::new(SERVICE_BITS + u32::from(net.prefix_len()), Raw(data))
+    Prefix {
+        service: key.service.0,
+        family,
+        key: Key::new(family, &address),
+        length: key.net.prefix_len(),
+    }
 }
 
-fn key6(service: ServiceId, net: ipnet::Ipv6Net) -> Key<Raw<CoverageKey6>> {
-    let data = CoverageKey6 {
-        service: u32::from(service.0).to_be(),
-        source: address::v6(net.network().octets()),
+fn key(prefix: &Prefix) -> CoverageKey {
+    let bits = u128::from(prefix.key.high) << 64 | u128::from(prefix.key.low);
+    let address = match prefix.family {
+        Family::V4 => IpAddr::from(((prefix.key.high >> 32) as u32).to_be_bytes()),
+        Family::V6 => IpAddr::from(bits.to_be_bytes()),
     };
-    Key::new(SERVICE_BITS + u32::from(net.prefix_len()), Raw(data))
-}
-
-fn key_of(service: u32, source: IpAddr, prefix_len: u32) -> CoverageKey {
-    let length = u8::try_from(prefix_len.saturating_sub(SERVICE_BITS)).unwrap_or(u8::MAX);
     CoverageKey {
-        service: ServiceId(u16::try_from(u32::from_be(service)).unwrap_or(0)),
-        net: IpNet::new(source, length).unwrap_or(IpNet::from(source)),
+        service: ServiceId(prefix.service),
+        net: IpNet::new(address, prefix.length).unwrap_or(IpNet::from(address)),
     }
-}
-
-/// The address behind the kernel's words.
-fn octets(words: address::Address) -> [u8; 16] {
-    let mut octets = [0; 16];
-    for (place, word) in octets.chunks_exact_mut(4).zip(words) {
-        place.copy_from_slice(&word.to_ne_bytes());
-    }
-    octets
 }
 
 pub(super) fn service_key(port: ServicePort) -> ServiceKey {

@@ -1,9 +1,9 @@
 //! Which answer counts: the longest prefix, its ends, denies, audit mode, and what does not fit.
 
-use pgfw::datapath::DatapathError;
 use pgfw::policy::coverage::{Coverage, CoverageKey, Until};
 use pgfw_common::frames::{ACK, Frame, SYN};
 use pgfw_common::reason::{Action, Reason};
+use pgfw_common::record::ABI;
 use pgfw_tests::lab::{PATIENCE, eventually};
 
 use pgfw_tests::bench::{Bench, PG, SSH, allowed, allowed_for, denied, from_now, key, policy, world};
@@ -203,29 +203,61 @@ fn what_is_written_is_read_back_exactly() {
 }
 
 #[test]
-fn f42_a_full_table_refuses_the_entry_and_loses_none() {
+fn f42_a_full_table_takes_what_comes_and_loses_none() {
     let mut bench = bench(&[("192.168.1.0/24", allowed())]);
-    let all: Vec<(CoverageKey, Coverage)> = (0..70_000_u32)
-        .map(|i| {
-            (
-                key(PG, &format!("10.{}.{}.{}/32", i >> 16, i >> 8 & 255, i & 255)),
-                allowed(),
-            )
-        })
-        .collect();
-    let (fitting, rest) = all.split_at(60_000);
-    bench.datapath.update(1, fitting, &[]).expect("what fits");
-    let before = bench.datapath.coverage(1).expect("the coverage");
-    let change = [(key(PG, "192.168.1.0/24"), denied())];
-    let refused = bench
+    let net = |i: u32| key(PG, &format!("10.{}.{}.{}/32", i >> 16, i >> 8 & 255, i & 255));
+    let before = bench.datapath.table_size(1).expect("a table");
+    let mut held: u32 = 0;
+    // Until the table has been replaced by a larger one, twice.
+    let mut sizes = vec![before.1];
+    while sizes.len() < 3 {
+        let rows: Vec<(CoverageKey, Coverage)> = (held..held + 2_000).map(|i| (net(i), allowed())).collect();
+        bench.datapath.update(1, &rows, &[]).expect("room");
+        held += 2_000;
+        let (used, all) = bench.datapath.table_size(1).expect("a table");
+        assert!(used <= all, "{used} of {all} bytes");
+        if sizes.last() != Some(&all) {
+            sizes.push(all);
+        }
+        assert!(held < 200_000, "{sizes:?}");
+    }
+    // In a table that is about to be full, and after it, what is there can be closed.
+    bench
         .datapath
-        .update(1, &[&change[..], rest].concat(), &[])
-        .expect_err("more than fits");
-    assert!(
-        matches!(&refused, DatapathError::Full { family: "IPv4", net } if rest.iter().any(|(key, _)| key.net == *net)),
-        "{refused}"
-    );
-    assert_eq!(bench.datapath.coverage(1).expect("the coverage"), before);
+        .update(1, &[(key(PG, "192.168.1.0/24"), denied())], &[net(7)])
+        .expect("a change");
+    assert_eq!(reason(&bench, "192.168.1.7"), Reason::ServiceDenied);
+    assert_eq!(reason(&bench, "10.0.0.7"), Reason::ServiceClosed);
+    assert_eq!(reason(&bench, "10.0.0.8"), Reason::Service);
+    let read = bench.datapath.coverage(1).expect("the coverage");
+    assert_eq!(read.len() as u32, held);
+    assert!((0..held).all(|i| read.contains_key(&net(i)) == (i != 7)));
+    assert_eq!(bench.datapath.services(1).expect("services"), policy().services);
+    assert_eq!(bench.datapath.generations().expect("slots"), [1]);
+}
+
+/// Whoever makes a table larger may die at any step; the next change finds one table, whole.
+#[test]
+fn f42_a_table_that_was_growing_is_settled_by_the_next_change() {
+    let mut bench = bench(&[("192.168.1.0/24", allowed())]);
+    let shared = bench.bpffs.path().join(format!("pgfw/v{ABI}"));
+    // Before it stands in the slot: a half-made one.
+    std::fs::create_dir(shared.join("growing-1")).expect("a folder");
+    bench
+        .datapath
+        .update(1, &[(key(PG, "10.0.0.0/8"), allowed())], &[])
+        .expect("a change");
+    assert!(!shared.join("growing-1").exists());
+    // In the slot, and the former one half removed.
+    std::fs::rename(shared.join("gen-1"), shared.join("growing-1")).expect("renamed");
+    std::fs::create_dir(shared.join("gen-1")).expect("a folder");
+    assert_eq!(bench.datapath.generations().expect("slots"), [1]);
+    bench
+        .datapath
+        .update(1, &[(key(PG, "10.0.0.0/8"), denied())], &[])
+        .expect("a change");
+    assert!(!shared.join("growing-1").exists());
+    assert_eq!(reason(&bench, "10.0.0.7"), Reason::ServiceDenied);
     assert_eq!(reason(&bench, "192.168.1.7"), Reason::Service);
 }
 

@@ -2,12 +2,10 @@
 
 use pgfw::config::Attach;
 use pgfw::datapath::{DatapathError, Mode};
-use pgfw::policy::coverage::{Coverage, CoverageKey};
 use pgfw_tests::lab::guest::fact;
 use pgfw_tests::lab::{Reach, run, without_links};
 
 use crate::pair::{Pair, for_guests, talk};
-use pgfw_tests::bench::{Bench, PG, allowed, denied, key, policy};
 
 #[test]
 fn f32_a_large_mtu_takes_a_native_program_or_is_named() {
@@ -88,44 +86,4 @@ fn f36_an_attachment_over_netlink_is_undone_and_reported() {
     }
     pair.attach(&mut datapath, Attach::Generic)
         .expect("with links it works");
-}
-
-#[test]
-fn f42_in_a_full_table_what_is_there_can_still_be_closed() {
-    let net = |i: u32| key(PG, &format!("10.{}.{}.{}/32", i >> 16, i >> 8 & 255, i & 255));
-    let mut bench = Bench::new(&policy());
-    let rows: Vec<(CoverageKey, Coverage)> = (0..70_000).map(|i| (net(i), allowed())).collect();
-    // As many as go in, in portions that are taken back when one does not fit.
-    let mut held: u32 = 0;
-    for portion in [4_096, 256, 16, 1] {
-        loop {
-            let next = &rows[held as usize..(held + portion) as usize];
-            match bench.datapath.update(1, next, &[]) {
-                Ok(()) => held += portion,
-                Err(DatapathError::Full { .. }) => break,
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-    let before = bench.datapath.coverage(1).expect("the coverage");
-    // Denies on what is there are changes in place, and the last thing that may fail.
-    for i in [0, 1, held / 2, held - 1] {
-        bench
-            .datapath
-            .update(1, &[(net(i), denied())], &[])
-            .unwrap_or_else(|error| panic!("{i} of {held}: {error}"));
-    }
-    let after = bench.datapath.coverage(1).expect("the coverage");
-    assert_eq!(after.len(), before.len());
-    assert_eq!(after[&net(held / 2)], denied());
-    // Reading goes on behind what has just been removed (kernel/bpf/lpm_trie.c before December 2024 lost its way).
-    let odd: Vec<CoverageKey> = (0..held).filter(|i| i % 2 == 1).map(net).collect();
-    bench.datapath.update(1, &[], &odd).expect("removed");
-    let left = bench.datapath.coverage(1).expect("the coverage");
-    assert_eq!(left.len(), before.len() - odd.len());
-    assert!((0..held).all(|i| left.contains_key(&net(i)) == (i % 2 == 0)));
-    bench
-        .datapath
-        .update(1, &[(net(69_999), allowed())], &[])
-        .expect("there is room again");
 }
