@@ -4,10 +4,14 @@ mod change;
 mod document;
 mod flat;
 mod idle;
+mod kernel;
 mod machine;
 mod packet;
+mod policies;
+mod race;
 mod report;
 mod round;
+mod source;
 
 use std::path::PathBuf;
 

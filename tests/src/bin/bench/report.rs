@@ -13,7 +13,7 @@ pub(crate) struct Report {
 impl Report {
     /// Prints a table and keeps it.
     pub(crate) fn add(&mut self, table: Table) {
-        println!("{}", table.text());
+        print!("{}", table.text());
         self.tables.push(table);
     }
 
