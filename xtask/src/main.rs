@@ -1,5 +1,6 @@
 //! Automation for pgfw. Every command sets up what it lacks; `cargo xtask COMMAND --help` explains it.
 
+mod bench;
 mod check;
 mod demo;
 mod fuzz;
@@ -32,6 +33,7 @@ enum Command {
     /// or tied to one machine.
     Check,
     Demo(demo::Arguments),
+    Bench(bench::Arguments),
     Fuzz(fuzz::Arguments),
 }
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Vm(arguments) => vm::run(&arguments),
         Command::Check => check::run(),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match outcome {

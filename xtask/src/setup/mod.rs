@@ -14,10 +14,9 @@ use crate::vm::qemu::{self, Qemu};
 /// Install what building, testing and the demo need, and say what and why.
 ///
 /// Debian packages: a Rust compiler that has `core` for BPF (a rustup nightly with rust-src is as good),
-/// PostgreSQL, an SSH server, nmap, the programs of the guides and small tools. No service is started, no database
-/// cluster is made, nothing is removed. bpf-linker is built into target/tools, QEMU unpacked there. On a machine that
-/// has it all this does
-/// nothing.
+/// PostgreSQL, an SSH server, nmap, the programs of the guides, the filters that the bench compares with and small tools.
+/// No service is started, no database cluster is made, nothing is removed. bpf-linker is built into target/tools, QEMU
+/// unpacked there. On a machine that has it all this does nothing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Only print what would be installed.
@@ -66,10 +65,12 @@ pub(crate) enum Need {
     Fuzz,
     /// Machines with other kernels.
     Machine,
+    /// What pgfw is measured beside.
+    Peers,
 }
 
 /// What `cargo xtask setup` installs. A compiler for libFuzzer comes with `cargo xtask fuzz`, which alone needs it.
-const ALL: [Need; 4] = [Need::Bpf, Need::Lab, Need::Check, Need::Machine];
+const ALL: [Need; 5] = [Need::Bpf, Need::Lab, Need::Check, Need::Machine, Need::Peers];
 
 pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     install(missing(needs), false)?;
@@ -170,6 +171,16 @@ const LAB: [(&str, &str, &str); 15] = [
     ),
 ];
 
+/// The same of what `cargo xtask bench` compares with.
+const PEERS: [(&str, &str, &str); 2] = [
+    (
+        "xdp-tools",
+        "xdp-filter",
+        "a packet filter in XDP to measure beside",
+    ),
+    ("nftables", "nft", "the kernel's packet filter to measure beside"),
+];
+
 fn missing(needs: &[Need]) -> Vec<Item> {
     let mut items = Vec::new();
     for need in needs {
@@ -196,6 +207,15 @@ fn missing(needs: &[Need]) -> Vec<Item> {
                     "postgresql" => shell::find(program).is_none() || !has_server(),
                     _ => shell::find(program).is_none(),
                 });
+                items.extend(absent.map(|(package, _, why)| Item {
+                    what: What::Package(package),
+                    why,
+                }));
+            }
+            Need::Peers => {
+                let absent = PEERS
+                    .iter()
+                    .filter(|(_, program, _)| shell::find(program).is_none());
                 items.extend(absent.map(|(package, _, why)| Item {
                     what: What::Package(package),
                     why,
