@@ -28,14 +28,20 @@ impl Coverage {
     /// The answer at `now`: the deny while it lasts, after that the allow while it lasts, after that nothing.
     #[inline(always)]
     pub fn at(&self, now: Jiffies) -> Admission {
-        if now.0 < self.deny_until {
-            Admission::Denied
-        } else if now.0 >= self.allow_until {
-            Admission::Closed
-        } else if self.flags & Coverage::WORLD != 0 {
-            Admission::AllowedToWorld
-        } else {
-            Admission::Allowed
-        }
+        at(self.deny_until, self.allow_until, self.flags, now)
+    }
+}
+
+/// [`Coverage::at`], of the fields that it takes.
+#[inline(always)]
+pub fn at(deny_until: u64, allow_until: u64, flags: u32, now: Jiffies) -> Admission {
+    if now.0 < deny_until {
+        Admission::Denied
+    } else if now.0 >= allow_until {
+        Admission::Closed
+    } else if flags & Coverage::WORLD != 0 {
+        Admission::AllowedToWorld
+    } else {
+        Admission::Allowed
     }
 }

@@ -1,21 +1,23 @@
 //! The longest prefix of a service that holds an address: how the table lies in memory, and the one search over it.
 //!
-//! A policy's services and prefixes stand in one array of cache lines, which user space writes through a memory mapping
+//! A policy's services and prefixes stand in one array of words, which user space writes through a memory mapping
 //! (`pgfw/src/datapath/prefixes`). A search reads, in this order:
 //!
-//! 1. the *port table*: (TCP or UDP, port) → the service's number, 0 for none;
-//! 2. the *service's line*: its row, and for each family where its [`Index`] is;
-//! 3. the *filter*: one bit for each network of 16 or 22 bits, clear where no prefix of the service lies. This is where a
-//!    flood from random sources ends, having read one word;
-//! 4. the *root*: one slot for each value of the address's first 8 or 16 bits, and below it *nodes* of 8 bits each, as far
-//!    as prefixes lie;
-//! 5. the *row*, a [`Coverage`] with the prefix that it is for.
+//! 1. the *port table*: (TCP or UDP, port) → the line of the service's record, 0 for none;
+//! 2. the service's *record*, which says for each family where its index is and how it takes addresses apart;
+//! 3. the *filter*: a bit for each value of the address's first 16 to 22 bits, clear where nothing but the *base*, an
+//!    answer that the record names, holds. A flood from random sources ends here, having read one word of it;
+//! 4. the *root*: one value for each of the address's first 8 to 16 bits;
+//! 5. where these do not settle it, a *list*: the ranges of what is left of the address, in order, to be searched by
+//!    halving. What IPv6 leaves after 64 bits more is in a list of its own;
+//! 6. the *answer*. Prefixes that say the same share one, so that it stays in the cache.
 //!
-//! Slots are immutable below the root: a change builds what lies under a root slot anew and stores the slot, one word. So a
-//! reader sees the old table or the new one. Offsets are in lines; line 0 is the header, so 0 is "nothing".
+//! All prefixes of an index but `0.0.0.0/0` or `::/0` may have their first bits in common; they are compared at once and
+//! left out. Whatever a root leads to is never changed: a change makes it anew and stores the root's value, one word. So a
+//! reader sees the table as it was or as it is. Line 0 is the header, so an offset of 0 is "nothing".
 
 use crate::address::{Address, Family};
-use crate::record::{Coverage, ServiceRow};
+use crate::record::ServiceRow;
 use crate::wire;
 
 /// Words of 64 bits in a line: together what a cache fetches at once.
@@ -33,97 +35,100 @@ pub trait Lines {
     fn load(line: Self::Line, index: u32) -> u64;
 }
 
-/// Where the port table begins: for TCP, then for UDP, the services of all ports, 16 bits each.
+/// The line where the port table begins: for TCP, then for UDP, the record's line of each port, 32 bits.
 pub const PORTS: u32 = 1;
-/// Ports in a line.
-const PORTS_PER_LINE: u32 = 32;
-/// Where the services' lines begin; a service's is at its number (from 1) minus one.
-pub const SERVICES: u32 = PORTS + 2 * 65_536 / PORTS_PER_LINE;
+/// The line behind it, where the records' lines are found by the services' numbers, a word each.
+pub const DIRECTORY: u32 = PORTS + 2 * 65_536 / (2 * LINE_WORDS);
 
-/// Bits of an address that a node tells apart.
-pub const NODE_BITS: u32 = 8;
-/// Nodes between a root and the last bit of an IPv6 address.
-const DEPTH: u32 = (128 - 8) / NODE_BITS;
-
-/// Where an address's slots are.
-pub mod slot {
-    /// The lower half of a slot: the row that holds for every address of the slot, as far as the upper half does not say
-    /// otherwise. 0: none.
-    pub const WHOLE: u64 = 0xffff_ffff;
-    /// The upper half, with this bit: the node below. Without: a row that holds for some addresses of the slot, or 0.
-    pub const NODE: u64 = 1 << 63;
-    /// The line in the upper half.
-    pub const INNER: u64 = 0x7fff_ffff;
+/// Words of a record.
+pub mod record {
+    /// From the lowest bit: the service's number (16 bits), its counter (16).
+    pub const ROW: u32 = 0;
+    /// Three words for IPv4, then three for IPv6.
+    pub const FAMILIES: u32 = 1;
+    pub const FAMILY_WORDS: u32 = 3;
+    /// The lines of root (lower half) and filter; 0: the family has no prefixes.
+    pub const WHERE: u32 = 0;
+    /// See [`super::Plan`].
+    pub const PLAN: u32 = 1;
+    /// The bits that all prefixes have in common, uppermost first.
+    pub const COMMON: u32 = 2;
 }
 
-/// Words of a node before its slots: four with a bit for each of its 256 values, set where another slot begins, and
-/// [`BEGUN`].
-pub const NODE_HEAD: u32 = 5;
-/// The word of a node that says how many slots begin before each of the four, 16 bits each.
-pub const BEGUN: u32 = 4;
+/// How an index takes addresses apart, and its answers for those that it says nothing else about. In one word; from the
+/// lowest bit: bits of the root (5), of the filter (5), in common (6), then 24 bits each for the base and the answer to
+/// those without the bits in common. An answer is named by its first word's number, divided by [`answer::WORDS`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    pub root_bits: u32,
+    pub filter_bits: u32,
+    pub common_bits: u32,
+    pub base: u32,
+    pub outside: u32,
+}
 
-/// Words of a row.
-pub mod row {
+impl Plan {
+    /// Words that an answer can be among.
+    pub const REACH: u32 = answer::WORDS << 24;
+
+    pub const fn word(self) -> u64 {
+        self.root_bits as u64
+            | (self.filter_bits as u64) << 5
+            | (self.common_bits as u64) << 10
+            | ((self.base / answer::WORDS) as u64) << 16
+            | ((self.outside / answer::WORDS) as u64) << 40
+    }
+
+    #[inline(always)]
+    pub const fn from_word(word: u64) -> Plan {
+        Plan {
+            root_bits: word as u32 & 31,
+            filter_bits: (word >> 5) as u32 & 31,
+            common_bits: (word >> 10) as u32 & 63,
+            base: (word >> 16) as u32 % (1 << 24) * answer::WORDS,
+            outside: (word >> 40) as u32 * answer::WORDS,
+        }
+    }
+}
+
+/// What a root holds, and lists. The lower half is a word's number.
+pub mod value {
+    pub const PLACE: u64 = 0xffff_ffff;
+    /// Two bits.
+    pub const KIND: u32 = 32;
+    /// An answer; 0: the base's. In a list of IPv6 it is the second word of an entry, after its start, and
+    /// [`LENGTH`] counts.
+    pub const ANSWER: u64 = 0;
+    /// A list's first entry; how many there are is above [`COUNT`].
+    pub const LIST: u64 = 1;
+    /// IPv4: an answer for a part of the slot, as every entry of a list is. The part begins at the 24 bits from [`START`]
+    /// on.
+    pub const PART: u64 = 2;
+    pub const COUNT: u32 = 34;
+    /// How many bits from the start of an entry on it fixes, 5 bits in IPv4 and 7 in IPv6; 0: it holds as far as the next
+    /// entry.
+    pub const LENGTH: u32 = 34;
+    pub const START: u32 = 40;
+}
+
+/// Bits of an IPv4 address behind the smallest root.
+pub const PART_BITS: u32 = 24;
+
+/// Words of an answer, which never lies in two lines.
+pub mod answer {
     pub const DENY_UNTIL: u32 = 0;
     pub const ALLOW_UNTIL: u32 = 1;
-    pub const DENY_BOOT: u32 = 2;
-    pub const ALLOW_BOOT: u32 = 3;
-    pub const ADDRESS_HIGH: u32 = 4;
-    pub const ADDRESS_LOW: u32 = 5;
-    /// From the lowest bit: prefix length (8 bits), flags of [`crate::record::Coverage`] (8), family (8), service (16).
-    pub const WHAT: u32 = 6;
-    /// The number of the change that wrote it.
-    pub const CHANGE: u32 = 7;
+    /// Those of [`crate::record::Coverage`].
+    pub const FLAGS: u32 = 2;
+    /// How many there are.
+    pub const WORDS: u32 = 4;
 }
 
-/// Words of a service's line.
-pub mod service {
-    /// From the lowest bit: number (16 bits), counter (16).
-    pub const ROW: u32 = 0;
-    /// [`super::Index`] of IPv4 and IPv6.
-    pub const INDEX4: u32 = 1;
-    pub const INDEX6: u32 = 2;
-}
+/// Bits that an index leaves out at most.
+pub const MOST_IN_COMMON: u32 = 48;
 
-/// Where the prefixes of a service and family begin. One word, so that one store changes all of it: from the lowest bit
-/// the root's line (27 bits), the filter's (27), the root's bits (5), the filter's (5). All zero: it has no prefixes. A
-/// filter of no bits: none, since prefixes lie everywhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Index(pub u64);
-
-const OFFSET_BITS: u32 = 27;
-const OFFSET: u64 = (1 << OFFSET_BITS) - 1;
-
-impl Index {
-    pub const fn new(root: u32, root_bits: u32, filter: u32, filter_bits: u32) -> Index {
-        Index(
-            root as u64 & OFFSET
-                | (filter as u64 & OFFSET) << OFFSET_BITS
-                | (root_bits as u64) << (2 * OFFSET_BITS)
-                | (filter_bits as u64) << (2 * OFFSET_BITS + 5),
-        )
-    }
-
-    #[inline(always)]
-    pub const fn root(self) -> u32 {
-        (self.0 & OFFSET) as u32
-    }
-
-    #[inline(always)]
-    pub const fn filter(self) -> u32 {
-        (self.0 >> OFFSET_BITS & OFFSET) as u32
-    }
-
-    #[inline(always)]
-    pub const fn root_bits(self) -> u32 {
-        (self.0 >> (2 * OFFSET_BITS)) as u32 & 31
-    }
-
-    #[inline(always)]
-    pub const fn filter_bits(self) -> u32 {
-        (self.0 >> (2 * OFFSET_BITS + 5)) as u32
-    }
-}
+/// Halvings of the longest list.
+const HALVINGS: u32 = 22;
 
 /// An address with its first bit uppermost, in two halves; IPv4 fills the first 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -155,133 +160,155 @@ impl Key {
 
     /// Without its first `bits` bits, 1 to 63 of them.
     #[inline(always)]
-    const fn after(self, bits: u32) -> Key {
+    pub const fn after(self, bits: u32) -> Key {
         Key {
             high: self.high << bits | self.low >> (64 - bits),
             low: self.low << bits,
         }
     }
-
-    /// Whether the first `length` bits, of 1 to 128, are those of `other`.
-    #[inline(always)]
-    const fn begins_like(self, other: Key, length: u32) -> bool {
-        let (high, low) = (self.high ^ other.high, self.low ^ other.low);
-        if length <= 64 {
-            high >> (64 - length) == 0
-        } else {
-            high == 0 && low >> (128 - length) == 0
-        }
-    }
 }
 
-/// The number of the service at a port of TCP or UDP; 0: none.
+/// The line of the record of the service at a port of TCP or UDP; 0: none.
 #[inline(always)]
-pub fn service_at<T: Lines>(table: &T, protocol: u8, port: u16) -> u16 {
-    let (line, at, shift) = port_place(protocol, port);
-    (word(table, line, at) >> shift) as u16
+pub fn at_port<T: Lines>(table: &T, protocol: u8, port: u16) -> u32 {
+    let (at, shift) = port_place(protocol, port);
+    (word(table, at) >> shift) as u32
 }
 
-/// Line, word and shift of the port's 16 bits.
+/// The word and shift of a port's 32 bits.
 #[inline(always)]
-pub const fn port_place(protocol: u8, port: u16) -> (u32, u32, u32) {
+pub const fn port_place(protocol: u8, port: u16) -> (u32, u32) {
     let place = if protocol == wire::UDP { 65_536 } else { 0 } + port as u32;
-    (
-        PORTS + place / PORTS_PER_LINE,
-        place / 4 % LINE_WORDS,
-        place % 4 * 16,
-    )
+    (PORTS * LINE_WORDS + place / 2, place % 2 * 32)
 }
 
-/// The row and the indexes of a service.
+/// The line of a service's record; 0: none.
 #[inline(always)]
-pub fn service<T: Lines>(table: &T, number: u16) -> Option<(ServiceRow, [Index; 2])> {
-    let line = table.line(SERVICES + number as u32 - 1)?;
-    let row = T::load(line, service::ROW);
-    let row = ServiceRow {
+pub fn record_of<T: Lines>(table: &T, service: u16) -> u32 {
+    word(table, DIRECTORY * LINE_WORDS + service as u32) as u32
+}
+
+/// The row of a record.
+#[inline(always)]
+pub fn row<T: Lines>(record: T::Line) -> ServiceRow {
+    let row = T::load(record, record::ROW);
+    ServiceRow {
         service: row as u16,
         counter: (row >> 16) as u16,
-    };
-    let index = |word| Index(T::load(line, word));
-    Some((row, [index(service::INDEX4), index(service::INDEX6)]))
+    }
 }
 
-/// The line of the row of the longest prefix that holds `key`; 0: none.
+/// The word where the answer of a service to `key` begins; 0: no prefix holds it.
 #[inline(always)]
-pub fn longest<T: Lines>(table: &T, index: Index, key: Key) -> u32 {
-    if index.filter_bits() != 0 {
-        let bit = key.first(index.filter_bits());
-        if word(table, index.filter() + bit / 512, bit / 64) >> (bit % 64) & 1 == 0 {
-            return 0;
-        }
-    }
-    if index.root() == 0 {
+pub fn find<T: Lines>(table: &T, record: T::Line, family: Family, key: Key) -> u32 {
+    let words = record::FAMILIES + family as u32 * record::FAMILY_WORDS;
+    let place = T::load(record, words + record::WHERE);
+    if place == 0 {
         return 0;
     }
-    let first = key.first(index.root_bits());
-    let mut slot = word(table, index.root() + first / LINE_WORDS, first);
-    let mut rest = key.after(index.root_bits());
-    for _ in 0..DEPTH {
-        if slot & slot::NODE == 0 {
+    let plan = Plan::from_word(T::load(record, words + record::PLAN));
+    let mut rest = key;
+    if plan.common_bits != 0 {
+        let common = T::load(record, words + record::COMMON);
+        if (key.high ^ common) >> (64 - plan.common_bits) != 0 {
+            return plan.outside;
+        }
+        rest = key.after(plan.common_bits);
+    }
+    let bit = rest.first(plan.filter_bits);
+    if word(table, (place >> 32) as u32 * LINE_WORDS + bit / 64) >> (bit % 64) & 1 == 0 {
+        return plan.base;
+    }
+    let (root_bits, base) = (plan.root_bits, plan.base);
+    let slot = word(table, place as u32 * LINE_WORDS + rest.first(root_bits));
+    let rest = rest.after(root_bits);
+    let found = match family {
+        Family::V4 => find_part(table, slot, (rest.high >> (64 - PART_BITS)) as u32),
+        Family::V6 => find_range(table, find_range(table, slot, rest.high), rest.low),
+    };
+    if found == 0 { base } else { found as u32 }
+}
+
+/// IPv4: the answer behind a root's value, given what is left of the address.
+#[inline(always)]
+fn find_part<T: Lines>(table: &T, slot: u64, rest: u32) -> u64 {
+    let mut part = slot;
+    if slot >> value::KIND & 3 == value::LIST {
+        let (mut at, mut count) = (slot as u32, (slot >> value::COUNT) as u32);
+        for _ in 0..HALVINGS {
+            if count <= 1 {
+                break;
+            }
+            let half = count / 2;
+            if (word(table, at + half) >> value::START) as u32 <= rest {
+                at += half;
+                count -= half;
+            } else {
+                count = half;
+            }
+        }
+        part = word(table, at);
+    }
+    if part >> value::KIND & 3 != value::PART {
+        return part;
+    }
+    let (start, length) = ((part >> value::START) as u32, (part >> value::LENGTH) as u32 & 31);
+    if rest < start || length != 0 && (rest ^ start) >> (PART_BITS - length) != 0 {
+        return 0;
+    }
+    part & value::PLACE
+}
+
+/// IPv6: the value behind a value, given the next 64 bits of the address.
+#[inline(always)]
+fn find_range<T: Lines>(table: &T, slot: u64, rest: u64) -> u64 {
+    if slot >> value::KIND & 3 != value::LIST {
+        return slot;
+    }
+    let (mut at, mut count) = (slot as u32, (slot >> value::COUNT) as u32);
+    for _ in 0..HALVINGS {
+        if count <= 1 {
             break;
         }
-        slot = below(table, (slot >> 32 & slot::INNER) as u32, rest.first(NODE_BITS));
-        rest = rest.after(NODE_BITS);
+        let half = count / 2;
+        if word(table, at + half * 2) <= rest {
+            at += half * 2;
+            count -= half;
+        } else {
+            count = half;
+        }
     }
-    let inner = (slot >> 32) as u32;
-    if inner != 0 && holds(table, inner, key) {
-        inner
-    } else {
-        slot as u32
-    }
-}
-
-/// The slot of `value` in a node.
-#[inline(always)]
-fn below<T: Lines>(table: &T, node: u32, value: u32) -> u64 {
-    let Some(head) = table.line(node) else {
+    let Some(line) = table.line(at / LINE_WORDS) else {
         return 0;
     };
-    let (place, bit) = (value / 64 % 4, value % 64);
-    let begins = T::load(head, place) & (u64::MAX >> (63 - bit));
-    let before = T::load(head, BEGUN) >> (place * 16) & 0xffff;
-    // One begins at 0, so there is at least one.
-    let at = NODE_HEAD + before as u32 + begins.count_ones() - 1;
-    word(table, node + at / LINE_WORDS, at)
+    let (start, found) = (T::load(line, at), T::load(line, at + 1));
+    if found >> value::KIND & 3 == value::LIST {
+        // Everything in it begins with these 64 bits.
+        return if rest == start { found } else { 0 };
+    }
+    let length = (found >> value::LENGTH) as u32 & 127;
+    if rest < start || length != 0 && (rest ^ start) >> (64 - length) != 0 {
+        return 0;
+    }
+    found & value::PLACE
 }
 
-/// Whether the prefix of a row holds `key`.
+/// Deny until, allow until, and flags of an answer.
 #[inline(always)]
-fn holds<T: Lines>(table: &T, row: u32, key: Key) -> bool {
-    let Some(line) = table.line(row) else {
-        return false;
-    };
-    let prefix = Key {
-        high: T::load(line, row::ADDRESS_HIGH),
-        low: T::load(line, row::ADDRESS_LOW),
-    };
-    key.begins_like(prefix, T::load(line, row::WHAT) as u32 & 0xff)
+pub fn answer<T: Lines>(table: &T, at: u32) -> Option<(u64, u64, u32)> {
+    let line = table.line(at / LINE_WORDS)?;
+    Some((
+        T::load(line, at + answer::DENY_UNTIL),
+        T::load(line, at + answer::ALLOW_UNTIL),
+        T::load(line, at + answer::FLAGS) as u32,
+    ))
 }
 
-/// What a row says, of all but the ends as they were asked for, which only user space wants.
+/// A word by its number; 0 beyond the table.
 #[inline(always)]
-pub fn answer<T: Lines>(table: &T, row: u32) -> Option<Coverage> {
-    let line = table.line(row)?;
-    let what = T::load(line, row::WHAT);
-    Some(Coverage {
-        deny_until: T::load(line, row::DENY_UNTIL),
-        allow_until: T::load(line, row::ALLOW_UNTIL),
-        deny_boot: 0,
-        allow_boot: 0,
-        flags: (what >> 8) as u32 & 0xff,
-        prefix_length: what as u32 & 0xff,
-    })
-}
-
-/// Word `word` modulo [`LINE_WORDS`] of a line; 0 beyond the table.
-#[inline(always)]
-fn word<T: Lines>(table: &T, line: u32, word: u32) -> u64 {
-    match table.line(line) {
-        Some(line) => T::load(line, word),
+fn word<T: Lines>(table: &T, at: u32) -> u64 {
+    match table.line(at / LINE_WORDS) {
+        Some(line) => T::load(line, at),
         None => 0,
     }
 }

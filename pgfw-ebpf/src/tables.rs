@@ -1,7 +1,6 @@
 //! pgfw-common's `Tables` over BPF maps.
 
-use pgfw_common::address::Family;
-use pgfw_common::coverage::{Admission, Jiffies};
+use pgfw_common::coverage::{self, Admission, Jiffies};
 use pgfw_common::outgoing::Outgoing;
 use pgfw_common::parse::Ip;
 use pgfw_common::prefixes::{self, Key, LINE_WORDS, Lines};
@@ -169,30 +168,29 @@ impl<S: Sockets, const WRITES: bool> Tables for Kernel<S, WRITES> {
 #[inline(never)]
 fn admission(service: u32, ip: &Ip, now: u64) -> u64 {
     let (port, protocol) = (service as u16, (service >> 16) as u8);
-    let number = match protocol {
-        wire::TCP | wire::UDP => prefixes::service_at(&Prefixes, protocol, port),
-        _ => other_service(service),
+    let line = match protocol {
+        wire::TCP | wire::UDP => prefixes::at_port(&Prefixes, protocol, port),
+        _ => prefixes::record_of(&Prefixes, other_service(service)),
     };
-    if number == 0 {
+    if line == 0 {
         return 0;
     }
-    let Some((row, index)) = prefixes::service(&Prefixes, number) else {
+    let Some(record) = Prefixes.line(line) else {
         return 0;
     };
-    let index = match ip.family {
-        Family::V4 => index[0],
-        Family::V6 => index[1],
-    };
-    let found = prefixes::longest(&Prefixes, index, Key::new(ip.family, &ip.ends.remote));
-    let said = match found {
-        0 => CLOSED,
-        row => match prefixes::answer(&Prefixes, row).map(|coverage| coverage.at(Jiffies(now))) {
-            Some(Admission::Denied) => DENIED,
-            Some(Admission::Allowed) => ALLOWED,
-            Some(Admission::AllowedToWorld) => ALLOWED_TO_WORLD,
-            Some(Admission::Closed) | None => CLOSED,
-        },
-    };
+    let row = prefixes::row::<Prefixes>(record);
+    let found = prefixes::find(&Prefixes, record, ip.family, Key::new(ip.family, &ip.ends.remote));
+    let mut said = CLOSED;
+    if found != 0
+        && let Some((deny, allow, flags)) = prefixes::answer(&Prefixes, found)
+    {
+        said = match coverage::at(deny, allow, flags, Jiffies(now)) {
+            Admission::Denied => DENIED,
+            Admission::Allowed => ALLOWED,
+            Admission::AllowedToWorld => ALLOWED_TO_WORLD,
+            Admission::Closed => CLOSED,
+        };
+    }
     1 | said << 1 | u64::from(row.counter) << 8 | u64::from(row.service) << 24
 }
 

@@ -47,6 +47,11 @@ impl EventBudget {
     #[inline(always)]
     pub fn take(&mut self, now: Jiffies, hz: u32) -> bool {
         let price = hz as u64;
+        // The way of a flood: nothing has been added since the bucket was found empty.
+        if now.0 == self.filled && self.tokens < price {
+            self.limited = self.limited.wrapping_add(1);
+            return false;
+        }
         let elapsed = now.0.saturating_sub(self.filled).min(price);
         // A new map's zero is long ago: full.
         let tokens = (self.tokens + elapsed * EVENTS_PER_SECOND).min(price * EVENTS_PER_SECOND);

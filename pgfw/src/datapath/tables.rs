@@ -78,7 +78,9 @@ impl Prepared {
         let last = services.iter().map(|(_, row)| row.service).max();
         let mut prefixes = Prefixes::new(last.unwrap_or(0), settings);
         for (key, row) in &services {
-            prefixes.set_port(service_port(*key), *row);
+            prefixes
+                .set_port(service_port(*key), *row)
+                .map_err(|Full| DatapathError::Full { networks: rows.len() })?;
         }
         prefixes
             .change(&rows, &[])

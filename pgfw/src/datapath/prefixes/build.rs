@@ -1,186 +1,405 @@
-//! Builds what lies under a root slot, a root and a filter, out of the prefixes of one service and family.
+//! Builds an index, or what lies behind one value of its root, out of the prefixes of one service and family.
 
-use pgfw_common::prefixes::{BEGUN, Index, Key, LINE_WORDS, NODE_BITS, NODE_HEAD, slot};
+use pgfw_common::address::Family;
+use pgfw_common::prefixes::{Key, LINE_WORDS, MOST_IN_COMMON, PART_BITS, Plan, record, value};
 
 use super::heap::{Heap, Use};
 
-/// A prefix and the line of its row. In order: by address, shorter ones first.
+/// A prefix and the word of its answer. In order: by address, shorter ones first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Item {
     pub(super) key: Key,
     pub(super) length: u32,
-    pub(super) row: u32,
+    pub(super) answer: u32,
 }
 
-impl Item {
-    fn first(&self, bits: u32) -> u32 {
-        self.key.first(bits)
+/// Where an index is, and how it takes addresses apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Index {
+    pub(super) family: Family,
+    /// The first words of root and filter; 0: there are no prefixes.
+    pub(super) root: u32,
+    pub(super) filter: u32,
+    pub(super) plan: Plan,
+    /// The bits that all prefixes but the empty one have in common.
+    pub(super) common: u64,
+}
+
+/// Up to so many prefixes, root and filter are of 2 and 8 KiB; up to the next, 128 each; from there on, 512 each.
+const FEW: usize = 1_024;
+const SOME: usize = 16_384;
+
+/// Bits of the root, and of the filter, for so many prefixes.
+pub(super) fn widths(prefixes: usize) -> (u32, u32) {
+    match prefixes {
+        0..=FEW => (8, 16),
+        ..=SOME => (14, 20),
+        _ => (16, 22),
+    }
+}
+
+impl Index {
+    /// Of these prefixes, without root and filter.
+    fn of(family: Family, items: &[Item]) -> Index {
+        let (root_bits, filter_bits) = widths(items.len());
+        let mut longer = items.iter().filter(|item| item.length != 0);
+        let outside = items
+            .iter()
+            .find(|item| item.length == 0)
+            .map_or(0, |item| item.answer);
+        let (common_bits, common) = match longer.next() {
+            None => (0, 0),
+            Some(first) => longer.fold(
+                (first.length.min(MOST_IN_COMMON), first.key.high),
+                |(bits, common), item| {
+                    let same = (item.key.high ^ common).leading_zeros();
+                    (bits.min(item.length).min(same), common)
+                },
+            ),
+        };
+        let whole = items.iter().find(|item| item.length == common_bits);
+        Index {
+            family,
+            root: 0,
+            filter: 0,
+            plan: Plan {
+                root_bits,
+                filter_bits,
+                common_bits,
+                base: whole.map_or(outside, |item| item.answer),
+                outside,
+            },
+            common: common & u64::MAX.checked_shl(64 - common_bits).unwrap_or(0),
+        }
     }
 
-    /// The values of the first `bits` bits that the prefix holds.
-    fn range(&self, bits: u32) -> std::ops::Range<u32> {
-        let first = self.first(bits);
-        first..first + (1 << bits.saturating_sub(self.length))
+    /// That of a family in a record.
+    pub(super) fn read(heap: &Heap, line: u32, family: Family) -> Index {
+        let words = line * LINE_WORDS + family_words(family);
+        let place = heap.memory.word(words + record::WHERE);
+        Index {
+            family,
+            root: place as u32 * LINE_WORDS,
+            filter: (place >> 32) as u32 * LINE_WORDS,
+            plan: Plan::from_word(heap.memory.word(words + record::PLAN)),
+            common: heap.memory.word(words + record::COMMON),
+        }
+    }
+
+    /// Its words in a record.
+    pub(super) fn words(&self) -> [u64; record::FAMILY_WORDS as usize] {
+        let place = u64::from(self.root / LINE_WORDS) | u64::from(self.filter / LINE_WORDS) << 32;
+        [place, self.plan.word(), self.common]
+    }
+
+    /// Whether a prefix lies behind one value of the root, and which; otherwise it takes a new index to change it.
+    pub(super) fn slot(&self, key: Key, length: u32) -> Option<u32> {
+        let Plan {
+            root_bits,
+            common_bits,
+            ..
+        } = self.plan;
+        if self.root == 0 {
+            return None;
+        }
+        let common = common_bits == 0 || (key.high ^ self.common) >> (64 - common_bits) == 0;
+        (common && length >= common_bits + root_bits).then(|| self.rest(key).first(root_bits))
+    }
+
+    /// Without the bits in common.
+    pub(super) fn rest(&self, key: Key) -> Key {
+        match self.plan.common_bits {
+            0 => key,
+            bits => key.after(bits),
+        }
+    }
+
+    /// The same prefix without the bits in common; `None` for one that holds all that have them.
+    pub(super) fn cut(&self, item: &Item) -> Option<Item> {
+        let bits = self.plan.common_bits;
+        (item.length > bits).then(|| Item {
+            key: self.rest(item.key),
+            length: item.length - bits,
+            answer: item.answer,
+        })
     }
 }
 
-/// From more prefixes of a service and family on, the root and the filter are large ones.
-const MANY: usize = 1_024;
-
-/// How many bits of the address the root is indexed by: 2 KiB for few prefixes, 512 KiB for many.
-pub(super) fn root_bits(prefixes: usize) -> u32 {
-    if prefixes > MANY { 16 } else { 8 }
+/// The values of the first `bits` bits that a prefix holds.
+fn range(item: &Item, bits: u32) -> std::ops::Range<u32> {
+    let first = item.key.first(bits);
+    first..first + (1 << bits.saturating_sub(item.length))
 }
 
-/// The same of the filter: 8 or 512 KiB.
-fn filter_bits(root: u32) -> u32 {
-    if root == 16 { 22 } else { 16 }
-}
-
-/// All of one service and family; `None` when the table is full.
-pub(super) fn index(heap: &mut Heap, items: &[Item]) -> Option<Index> {
+/// The index of all prefixes of one service and family; `None` when the table is full.
+pub(super) fn all(heap: &mut Heap, family: Family, items: &[Item]) -> Option<Index> {
+    let mut index = Index::of(family, items);
     if items.is_empty() {
-        return Some(Index(0));
+        return Some(index);
     }
-    let root = root_bits(items.len());
-    let (filter, filter_line) = if items.iter().any(|item| item.length == 0) {
-        // It would let everything through.
-        (0, 0)
-    } else {
-        let bits = filter_bits(root);
-        (bits, self::filter(heap, items, bits)?)
+    let bits = index.plan.root_bits;
+    let cut: Vec<Item> = items.iter().filter_map(|item| index.cut(item)).collect();
+    let mut filter = vec![0_u64; 1 << (index.plan.filter_bits - 6)];
+    let mut root = vec![0_u64; 1 << bits];
+    for item in &cut {
+        for bit in range(item, index.plan.filter_bits) {
+            filter[bit as usize / 64] |= 1 << (bit % 64);
+        }
+        if item.length <= bits {
+            root[item.key.first(bits) as usize..][..range(item, bits).len()].fill(u64::from(item.answer));
+        }
+    }
+    let longer: Vec<Item> = cut.into_iter().filter(|item| item.length > bits).collect();
+    for group in longer.chunk_by(|a, b| a.key.first(bits) == b.key.first(bits)) {
+        let slot = &mut root[group[0].key.first(bits) as usize];
+        *slot = behind(heap, &index, group, *slot)?;
+    }
+    let mut put = |words: &[u64]| {
+        let at = heap.take(u32::try_from(words.len()).ok()?, LINE_WORDS, Use::Part)?;
+        heap.memory.write(at, words);
+        Some(at)
     };
-    let lines = (1 << root) / LINE_WORDS;
-    let root_line = heap.take(lines, Use::Index)?;
-    let mut slots = vec![0; 1 << root];
-    for item in items.iter().filter(|item| item.length <= root) {
-        for value in item.range(root) {
-            slots[value as usize] = u64::from(item.row);
+    (index.root, index.filter) = (put(&root)?, put(&filter)?);
+    Some(index)
+}
+
+/// A value of the root, given the prefixes behind it that are longer, without the bits in common, and the value that holds
+/// otherwise (0: the base).
+pub(super) fn behind(heap: &mut Heap, index: &Index, items: &[Item], whole: u64) -> Option<u64> {
+    let bits = index.plan.root_bits;
+    let rests: Vec<Item> = items
+        .iter()
+        .map(|item| Item {
+            key: item.key.after(bits),
+            length: item.length - bits,
+            answer: item.answer,
+        })
+        .collect();
+    match index.family {
+        Family::V4 => {
+            let ranges = ranges(&rests.iter().map(Range::whole).collect::<Vec<_>>(), whole);
+            parts(heap, &ranges)
+        }
+        Family::V6 => {
+            // Those that go beyond 64 bits more are lists behind these.
+            let mut firsts: Vec<Range> = Vec::new();
+            let mut around: Vec<Range> = Vec::new();
+            for group in rests.chunk_by(|a, b| a.key.high == b.key.high) {
+                let start = u128::from(group[0].key.high);
+                while around.pop_if(|range| range.end <= start).is_some() {}
+                let (short, long): (Vec<&Item>, Vec<&Item>) =
+                    group.iter().partition(|item| item.length <= 64);
+                for range in short.into_iter().map(Range::whole) {
+                    firsts.push(range);
+                    around.push(range);
+                }
+                if !long.is_empty() {
+                    let long: Vec<Range> = long.into_iter().map(Range::beyond).collect();
+                    let whole = around.last().map_or(whole, |range| range.value);
+                    firsts.push(Range {
+                        start,
+                        end: start + 1,
+                        value: list(heap, &ranges(&long, whole))?,
+                    });
+                }
+            }
+            list(heap, &ranges(&firsts, whole))
         }
     }
-    let longer: Vec<Item> = items.iter().filter(|item| item.length > root).copied().collect();
-    for group in longer.chunk_by(|a, b| a.first(root) == b.first(root)) {
-        let whole = &mut slots[group[0].first(root) as usize];
-        *whole = slot(heap, group, root, *whole)?;
-    }
-    write(heap, root_line, 0, &slots);
-    Some(Index::new(root_line, root, filter_line, filter))
 }
 
-/// A slot of the first `bits` bits, given the prefixes in it that are longer and what holds for all of it otherwise.
-pub(super) fn slot(heap: &mut Heap, items: &[Item], bits: u32, whole: u64) -> Option<u64> {
-    match items {
-        [] => Some(whole),
-        [only] => Some(whole | u64::from(only.row) << 32),
-        _ => node(heap, items, bits, whole),
-    }
+/// Addresses from `start` up to before `end`, of 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Range {
+    start: u128,
+    end: u128,
+    value: u64,
 }
 
-fn node(heap: &mut Heap, items: &[Item], bits: u32, whole: u64) -> Option<u64> {
-    const VALUES: usize = 1 << NODE_BITS;
-    let mut slots = [whole; VALUES];
-    let end = bits + NODE_BITS;
-    let value = |item: &Item| shifted(item.key, bits).first(NODE_BITS);
-    for item in items.iter().filter(|item| item.length <= end) {
-        let first = value(item) as usize;
-        slots[first..first + (1 << (end - item.length))].fill(u64::from(item.row));
+const END: u128 = 1 << 64;
+
+impl Range {
+    fn whole(item: &Item) -> Range {
+        Range::new(item.key.high, item.length, item.answer)
     }
-    let longer: Vec<Item> = items.iter().filter(|item| item.length > end).copied().collect();
-    for group in longer.chunk_by(|a, b| value(a) == value(b)) {
-        let whole = &mut slots[value(&group[0]) as usize];
-        *whole = slot(heap, group, end, *whole)?;
+
+    fn beyond(item: &Item) -> Range {
+        Range::new(item.key.low, item.length - 64, item.answer)
     }
-    let mut words = vec![0; NODE_HEAD as usize];
-    let mut before = None;
-    for (value, slot) in slots.into_iter().enumerate() {
-        if before != Some(slot) {
-            words[value / 64] |= 1 << (value % 64);
-            words.push(slot);
-            before = Some(slot);
+
+    fn new(start: u64, length: u32, answer: u32) -> Range {
+        Range {
+            start: start.into(),
+            end: u128::from(start) + (1 << (64 - length)),
+            value: answer.into(),
         }
     }
-    let mut begun = 0;
-    for place in 0..4 {
-        words[BEGUN as usize] |= begun << (place * 16);
-        begun += u64::from(words[place].count_ones());
+
+    /// Bits that all of it has in common, where it is all that has them.
+    fn length(&self) -> Option<u32> {
+        let size = self.end - self.start;
+        (size.is_power_of_two() && self.start.is_multiple_of(size)).then(|| 64 - size.trailing_zeros())
     }
-    let line = heap.take(lines(words.len()), Use::Index)?;
-    write(heap, line, 0, &words);
-    Some(slot::NODE | u64::from(line) << 32)
 }
 
-/// A bit for each network of `bits` bits in which a prefix lies.
-fn filter(heap: &mut Heap, items: &[Item], bits: u32) -> Option<u32> {
-    let line = heap.take((1 << bits) / 512, Use::Index)?;
-    let mut words = vec![0; 1 << (bits - 6)];
-    for bit in items.iter().flat_map(|item| item.range(bits)) {
-        words[bit as usize / 64] |= 1 << (bit % 64);
+/// Which range says what, each address once, in order: of ranges that lie in one another the innermost counts, and where
+/// there is none, `whole`. Where that is 0 there may be nothing between two.
+fn ranges(nested: &[Range], whole: u64) -> Vec<Range> {
+    let mut flat: Vec<Range> = Vec::new();
+    let mut emit = |start: u128, end: u128, value: u64| match flat.last_mut() {
+        _ if start >= end => {}
+        Some(last) if last.end == start && last.value == value => last.end = end,
+        Some(_) | None => flat.push(Range { start, end, value }),
+    };
+    let mut around = vec![Range {
+        start: 0,
+        end: END,
+        value: whole,
+    }];
+    let mut at = 0;
+    for range in nested {
+        while let Some(top) = around.pop_if(|top| top.end <= range.start) {
+            emit(at, top.end, top.value);
+            at = at.max(top.end);
+        }
+        emit(at, range.start, around.last().map_or(whole, |top| top.value));
+        at = range.start;
+        around.push(*range);
     }
-    write(heap, line, 0, &words);
-    Some(line)
+    while let Some(top) = around.pop() {
+        emit(at, top.end, top.value);
+        at = at.max(top.end);
+    }
+    flat.retain(|range| range.value != 0);
+    flat
 }
 
-/// The filter's words for one root slot, and which of them they are, given the prefixes in it and whether there is one
-/// that holds all of it.
-pub(super) fn filter_words(index: Index, value: u32, inside: &[Item], whole: bool) -> (u32, Vec<u64>) {
-    let bits = index.filter_bits() - index.root_bits();
-    let first = value << bits;
-    // A slot of a root has 2^6 or 2^8 bits of its filter: whole words.
+/// An entry of a list: where it begins, what it says, and how many bits from there on it fixes; 0: it holds as far as the
+/// next.
+struct Entry {
+    start: u64,
+    length: u32,
+    value: u64,
+}
+
+fn entries(ranges: &[Range]) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for (place, range) in ranges.iter().enumerate() {
+        let next = ranges.get(place + 1).map_or(END, |next| next.start);
+        let length = range.length().filter(|_| next != range.end);
+        let mut push = |start: u128, length, value| {
+            entries.push(Entry {
+                start: start as u64,
+                length,
+                value,
+            });
+        };
+        push(range.start, length.unwrap_or(0), range.value);
+        if length.is_none() && next != range.end {
+            push(range.end, 0, 0);
+        }
+    }
+    entries
+}
+
+/// IPv4: the value that leads to these.
+fn parts(heap: &mut Heap, ranges: &[Range]) -> Option<u64> {
+    if let Some(value) = everywhere(ranges) {
+        return Some(value);
+    }
+    let words: Vec<u64> = entries(ranges)
+        .into_iter()
+        .map(|entry| {
+            entry.value
+                | value::PART << value::KIND
+                | u64::from(entry.length) << value::LENGTH
+                | entry.start >> (64 - PART_BITS) << value::START
+        })
+        .collect();
+    match words[..] {
+        [only] => Some(only),
+        _ => store(heap, &words, words.len()),
+    }
+}
+
+/// IPv6: the value that leads to these.
+fn list(heap: &mut Heap, ranges: &[Range]) -> Option<u64> {
+    if let Some(value) = everywhere(ranges) {
+        return Some(value);
+    }
+    let entries = entries(ranges);
+    let words: Vec<u64> = entries
+        .iter()
+        .flat_map(|entry| {
+            let is_list = entry.value >> value::KIND & 3 == value::LIST;
+            let length = if is_list { 0 } else { entry.length };
+            [entry.start, entry.value | u64::from(length) << value::LENGTH]
+        })
+        .collect();
+    store(heap, &words, entries.len())
+}
+
+/// The value of these, where it is the same everywhere.
+fn everywhere(ranges: &[Range]) -> Option<u64> {
+    match ranges {
+        [] => Some(0),
+        [only] if only.start == 0 && only.end == END => Some(only.value),
+        _ => None,
+    }
+}
+
+fn store(heap: &mut Heap, words: &[u64], entries: usize) -> Option<u64> {
+    let at = heap.take(u32::try_from(words.len()).ok()?, 2, Use::Part)?;
+    heap.memory.write(at, words);
+    Some(u64::from(at) | value::LIST << value::KIND | (entries as u64) << value::COUNT)
+}
+
+/// The filter's words for one value of the root, and the number of the first, given the prefixes behind it and whether
+/// there is one that holds all of it.
+pub(super) fn filter_words(index: &Index, slot: u32, items: &[Item], whole: bool) -> (u32, Vec<u64>) {
+    let bits = index.plan.filter_bits - index.plan.root_bits;
+    let first = slot << bits;
+    // A value of the root has 2^6 or 2^8 bits of the filter: whole words.
     let mut words = vec![if whole { u64::MAX } else { 0 }; 1 << (bits - 6)];
-    for bit in inside.iter().flat_map(|item| item.range(index.filter_bits())) {
+    for bit in items.iter().flat_map(|item| range(item, index.plan.filter_bits)) {
         let bit = bit - first;
         words[bit as usize / 64] |= 1 << (bit % 64);
     }
     (first / 64, words)
 }
 
-/// Gives up the nodes under a slot.
-pub(super) fn retire(heap: &mut Heap, slot: u64) {
-    if slot & slot::NODE == 0 {
+/// Gives up the lists behind a value.
+pub(super) fn retire(heap: &mut Heap, family: Family, value: u64) {
+    if value >> value::KIND & 3 != value::LIST {
         return;
     }
-    let line = u32::try_from(slot >> 32 & slot::INNER).unwrap_or(0);
-    let head: [u64; NODE_HEAD as usize] =
-        std::array::from_fn(|word| heap.memory.word(line, u32::try_from(word).unwrap_or(0)));
-    let count: u32 = head[..4].iter().map(|word| word.count_ones()).sum();
-    for at in NODE_HEAD..NODE_HEAD + count {
-        let below = heap.memory.word(line + at / LINE_WORDS, at % LINE_WORDS);
-        retire(heap, below);
+    let (at, count) = (value as u32, (value >> value::COUNT) as u32);
+    match family {
+        Family::V4 => heap.retire(at, count),
+        Family::V6 => {
+            for entry in 0..count {
+                let behind = heap.memory.word(at + entry * 2 + 1);
+                retire(heap, family, behind);
+            }
+            heap.retire(at, count * 2);
+        }
     }
-    heap.retire(line, lines((NODE_HEAD + count) as usize));
 }
 
 /// Gives up all of an index.
-pub(super) fn retire_index(heap: &mut Heap, index: Index) {
-    if index.root() != 0 {
-        for value in 0..1 << index.root_bits() {
-            let slot = heap
-                .memory
-                .word(index.root() + value / LINE_WORDS, value % LINE_WORDS);
-            retire(heap, slot);
-        }
-        heap.retire(index.root(), (1 << index.root_bits()) / LINE_WORDS);
+pub(super) fn retire_all(heap: &mut Heap, index: &Index) {
+    if index.root == 0 {
+        return;
     }
-    if index.filter() != 0 {
-        heap.retire(index.filter(), (1 << index.filter_bits()) / 512);
+    for slot in 0..1 << index.plan.root_bits {
+        let value = heap.memory.word(index.root + slot);
+        retire(heap, index.family, value);
     }
+    heap.retire(index.root, 1 << index.plan.root_bits);
+    heap.retire(index.filter, 1 << (index.plan.filter_bits - 6));
 }
 
-fn shifted(key: Key, bits: u32) -> Key {
-    let whole = u128::from(key.high) << 64 | u128::from(key.low);
-    let rest = whole << bits;
-    Key {
-        high: (rest >> 64) as u64,
-        low: rest as u64,
-    }
-}
-
-fn lines(words: usize) -> u32 {
-    u32::try_from(words).unwrap_or(u32::MAX).div_ceil(LINE_WORDS)
-}
-
-fn write(heap: &Heap, line: u32, from: u32, words: &[u64]) {
-    for (at, word) in (from..).zip(words) {
-        heap.memory.store(line + at / LINE_WORDS, at % LINE_WORDS, *word);
-    }
+/// Where a family's words are in a record.
+pub(super) fn family_words(family: Family) -> u32 {
+    record::FAMILIES + family as u32 * record::FAMILY_WORDS
 }

@@ -1,31 +1,41 @@
-//! Which lines of a table are in use, and for what.
+//! Which cells of a table are in use, and for what. A cell is two words.
 //!
-//! One byte for each line, in the table's last lines, so that whoever opens the table knows. A line that readers may still
-//! be reading is *retired*; it is free once no program that ran then runs any more.
+//! One byte for each, in the table's last lines, so that whoever opens the table knows. A cell that readers may still be
+//! reading is *retired*; it is free once no program that ran then runs any more.
+
+use std::sync::atomic::Ordering;
 
 use pgfw_common::prefixes::LINE_WORDS;
 
 use super::memory::{Line, Memory};
 
-/// What a line is used for.
+pub(super) const CELL_WORDS: u32 = 2;
+pub(super) const LINE_CELLS: u32 = LINE_WORDS / CELL_WORDS;
+
+/// What a cell is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Use {
     Free = 0,
-    /// A prefix and its answer.
+    /// The first of a prefix's row.
     Row = 1,
-    /// Part of a root, a filter or a node.
-    Index = 2,
-    Retired = 3,
+    /// The first of an answer.
+    Answer = 2,
+    /// Anything else.
+    Part = 3,
+    Retired = 4,
 }
 
-// Words of the header, line 0.
+// Words of the header.
 /// Lines in all.
-pub(super) const CAPACITY: u32 = 0;
-/// The first line that is neither header, ports nor services.
-pub(super) const START: u32 = 1;
+const CAPACITY: u32 = 0;
+/// The first line that is not always in use.
+const START: u32 = 1;
 /// Odd while a change is being made.
 pub(super) const CHANGES: u32 = 2;
+
+/// So many cells are looked after by one word.
+const PER_WORD: u32 = 8;
 
 #[derive(Debug)]
 pub(super) struct Heap {
@@ -39,53 +49,75 @@ pub(super) struct Heap {
 impl Heap {
     /// One of this process's own, which grows as needed.
     pub(super) fn new(start: u32) -> Heap {
-        let memory = Memory::own(0);
         let mut heap = Heap {
-            memory,
-            next: start,
+            memory: Memory::own(0),
+            next: start * LINE_CELLS,
             taken: Vec::new(),
         };
         heap.extend(start + 1_024);
-        heap.memory.store(0, START, start.into());
+        heap.memory.store(START, start.into());
         heap
     }
 
     pub(super) fn adopt(memory: Memory) -> Heap {
-        let next = half(memory.word(0, START));
-        Heap {
+        let mut heap = Heap {
             memory,
-            next,
+            next: 0,
             taken: Vec::new(),
-        }
+        };
+        heap.next = heap.first();
+        heap
     }
 
+    /// Whether this is a heap of so many lines.
+    pub(super) fn is_of(&self, lines: u32) -> bool {
+        self.capacity() == lines && self.first() < self.end()
+    }
+
+    /// Lines.
     pub(super) fn capacity(&self) -> u32 {
-        half(self.memory.word(0, CAPACITY))
+        half(self.memory.word(CAPACITY))
     }
 
+    /// The first line that is not always in use.
     pub(super) fn start(&self) -> u32 {
-        half(self.memory.word(0, START))
+        half(self.memory.word(START))
     }
 
-    /// The first line behind those that can be given out.
+    fn first(&self) -> u32 {
+        self.start() * LINE_CELLS
+    }
+
+    /// Behind the last cell that can be given out.
     fn end(&self) -> u32 {
-        uses_at(self.capacity())
+        uses_at(self.capacity()) * LINE_CELLS
     }
 
-    /// Lines that are in use or retired, those that are always in use included.
+    /// Lines in use or retired, those that are always in use included.
     pub(super) fn used(&self) -> u32 {
-        let used = (self.start()..self.end()).filter(|line| self.usage(*line) != Use::Free);
-        self.start() + u32::try_from(used.count()).unwrap_or(u32::MAX)
+        let used = (self.first()..self.end()).filter(|cell| self.usage(*cell) != Use::Free);
+        self.start()
+            + u32::try_from(used.count())
+                .unwrap_or(u32::MAX)
+                .div_ceil(LINE_CELLS)
     }
 
-    /// Every line with a row.
-    pub(super) fn rows(&self) -> impl Iterator<Item = u32> + '_ {
-        const PER_WORD: u32 = 8;
-        let (start, end) = (self.start(), self.end());
-        (start / PER_WORD..end.div_ceil(PER_WORD))
+    /// Every cell of this use, as the number of its first word.
+    pub(super) fn all(&self, wanted: Use) -> impl Iterator<Item = u32> + '_ {
+        let (first, end) = (self.first(), self.end());
+        (first / PER_WORD..end.div_ceil(PER_WORD))
             .filter(move |word| self.uses(*word) != 0)
             .flat_map(|word| word * PER_WORD..(word + 1) * PER_WORD)
-            .filter(move |line| (start..end).contains(line) && self.usage(*line) == Use::Row)
+            .filter(move |cell| (first..end).contains(cell) && self.usage(*cell) == wanted)
+            .map(|cell| cell * CELL_WORDS)
+    }
+
+    /// Every cell in use, as the number of its first word.
+    pub(super) fn in_use(&self) -> Vec<u32> {
+        (self.first()..self.end())
+            .filter(|cell| self.usage(*cell) != Use::Free)
+            .map(|cell| cell * CELL_WORDS)
+            .collect()
     }
 
     pub(super) fn begin(&mut self) {
@@ -94,164 +126,162 @@ impl Heap {
 
     /// Gives back everything taken since [`Heap::begin`]; nothing leads to it yet.
     pub(super) fn abandon(&mut self) {
-        for (line, count) in std::mem::take(&mut self.taken) {
-            self.mark(line, count, Use::Free);
-            self.next = self.next.min(line);
+        for (cell, count) in std::mem::take(&mut self.taken) {
+            self.mark(cell, count, Use::Free);
+            self.next = self.next.min(cell);
         }
     }
 
-    /// Takes `count` lines in a row; `None` when the table is full.
-    pub(super) fn take(&mut self, count: u32, usage: Use) -> Option<u32> {
+    /// Takes room for `words` words that begins at a multiple of `align` words; the number of the first one, or `None`
+    /// when the table is full. The first cell is marked as used for `usage`.
+    pub(super) fn take(&mut self, words: u32, align: u32, usage: Use) -> Option<u32> {
+        let (count, align) = (words.div_ceil(CELL_WORDS), align / CELL_WORDS);
         loop {
             let found = self
-                .room(self.next, self.end(), count)
-                .or_else(|| self.room(self.start(), self.end(), count))
+                .room(self.next, count, align)
+                .or_else(|| self.room(self.first(), count, align))
                 .or_else(|| {
-                    self.reclaim()
-                        .then(|| self.room(self.start(), self.end(), count))
-                        .flatten()
+                    let reclaimed = self.reclaim();
+                    reclaimed.then(|| self.room(self.first(), count, align)).flatten()
                 });
-            if let Some(line) = found {
-                self.mark(line, count, usage);
-                self.next = line + count;
-                self.taken.push((line, count));
-                return Some(line);
+            if let Some(cell) = found {
+                self.mark(cell, count, Use::Part);
+                self.mark(cell, 1, usage);
+                self.next = cell + count;
+                self.taken.push((cell, count));
+                return Some(cell * CELL_WORDS);
             }
-            let more = self.capacity().max(count * 2);
+            let more = self.capacity().max(count);
             if !self.extend(more) {
                 return None;
             }
         }
     }
 
-    /// Nothing leads to these lines any more.
-    pub(super) fn retire(&mut self, line: u32, count: u32) {
+    /// Nothing leads to these words any more.
+    pub(super) fn retire(&mut self, at: u32, words: u32) {
         let usage = match &self.memory {
             // Nobody else reads it.
             Memory::Own(_) => Use::Free,
             Memory::Kernel(_) => Use::Retired,
         };
-        self.mark(line, count, usage);
+        self.mark(at / CELL_WORDS, words.div_ceil(CELL_WORDS), usage);
     }
 
     /// Frees what is retired, once no program that could be reading it runs any more. Whether there is anything new.
     fn reclaim(&mut self) -> bool {
-        let retired: Vec<u32> = (self.start()..self.end())
-            .filter(|line| self.usage(*line) == Use::Retired)
+        let retired: Vec<u32> = (self.first()..self.end())
+            .filter(|cell| self.usage(*cell) == Use::Retired)
             .collect();
         if retired.is_empty() || !wait_for_readers() {
             return false;
         }
-        for line in retired {
-            self.mark(line, 1, Use::Free);
+        for cell in retired {
+            self.mark(cell, 1, Use::Free);
         }
         true
     }
 
-    fn room(&self, from: u32, to: u32, count: u32) -> Option<u32> {
-        let mut line = from;
+    fn room(&self, from: u32, count: u32, align: u32) -> Option<u32> {
+        let to = self.end();
+        let mut cell = from;
         let mut free = 0;
-        while line < to {
-            // Eight at a time where all are taken.
-            if free == 0 && line.is_multiple_of(8) && all_taken(self.uses(line / 8)) {
-                line += 8;
+        while cell < to {
+            // Many at a time where all are taken.
+            if free == 0 && cell.is_multiple_of(PER_WORD) && all_taken(self.uses(cell / PER_WORD)) {
+                cell += PER_WORD;
                 continue;
             }
-            free = if self.usage(line) == Use::Free {
-                free + 1
-            } else {
-                0
-            };
-            line += 1;
+            let fits = self.usage(cell) == Use::Free && (free != 0 || cell.is_multiple_of(align));
+            free = if fits { free + 1 } else { 0 };
+            cell += 1;
             if free == count {
-                return Some(line - count);
+                return Some(cell - count);
             }
         }
         None
     }
 
-    pub(super) fn usage(&self, line: u32) -> Use {
-        let byte = self.uses(line / 8) >> (line % 8 * 8);
+    fn usage(&self, cell: u32) -> Use {
+        let byte = self.uses(cell / PER_WORD) >> (cell % PER_WORD * 8);
         match byte & 0xff {
             0 => Use::Free,
             1 => Use::Row,
-            2 => Use::Index,
+            2 => Use::Answer,
+            3 => Use::Part,
             _ => Use::Retired,
         }
     }
 
-    fn mark(&mut self, line: u32, count: u32, usage: Use) {
-        for line in line..line + count {
-            let (word, shift) = (line / 8, line % 8 * 8);
-            let others = self.uses(word) & !(0xff << shift);
-            self.set_uses(word, others | (usage as u64) << shift);
+    fn mark(&mut self, cell: u32, count: u32, usage: Use) {
+        const EACH: u64 = 0x0101_0101_0101_0101;
+        let (first, end) = (self.uses_place(0), cell + count);
+        let mut cell = cell;
+        while cell < end {
+            // Those of one word at once.
+            let word = cell / PER_WORD;
+            let next = end.min((word + 1) * PER_WORD);
+            let bytes = (u64::MAX >> ((PER_WORD - (next - cell)) * 8)) << (cell % PER_WORD * 8);
+            let others = self.memory.word(first + word) & !bytes;
+            self.memory
+                .store(first + word, others | (EACH * usage as u64) & bytes);
+            cell = next;
         }
     }
 
-    /// The uses of eight lines.
+    /// The uses of eight cells.
     fn uses(&self, word: u32) -> u64 {
-        self.memory
-            .word(self.end() + word / LINE_WORDS, word % LINE_WORDS)
+        self.memory.word(self.uses_place(word))
     }
 
-    fn set_uses(&self, word: u32, uses: u64) {
-        self.memory
-            .store(self.end() + word / LINE_WORDS, word % LINE_WORDS, uses);
+    fn uses_place(&self, word: u32) -> u32 {
+        uses_at(self.capacity()) * LINE_WORDS + word
     }
 
     /// Makes room for at least `more` lines more, where that can be done.
     fn extend(&mut self, more: u32) -> bool {
-        let before = self.memory.lines().len();
-        let before = u32::try_from(before).unwrap_or(u32::MAX);
+        let before = u32::try_from(self.memory.lines().len()).unwrap_or(u32::MAX);
         let capacity = capacity(if before == 0 { 0 } else { uses_at(before) } + more);
         if !self.memory.extend(capacity - before) {
             return false;
         }
         if before != 0 {
-            // What each line is used for moves to the new end.
-            let (old, new) = (uses_at(before), uses_at(capacity));
-            for word in (0..(before - old) * LINE_WORDS).rev() {
-                let uses = self.memory.word(old + word / LINE_WORDS, word % LINE_WORDS);
-                self.memory.store(old + word / LINE_WORDS, word % LINE_WORDS, 0);
-                self.memory
-                    .store(new + word / LINE_WORDS, word % LINE_WORDS, uses);
+            // What each cell is used for moves to the new end.
+            let (old, new) = (uses_at(before) * LINE_WORDS, uses_at(capacity) * LINE_WORDS);
+            for word in (0..before * LINE_WORDS - old).rev() {
+                let uses = self.memory.word(old + word);
+                self.memory.store(old + word, 0);
+                self.memory.store(new + word, uses);
             }
         }
-        self.memory.store(0, CAPACITY, capacity.into());
+        self.memory.store(CAPACITY, capacity.into());
         true
     }
 
     /// Writes all of this into `other`, which is empty and larger.
     pub(super) fn copy_to(&self, other: &Memory) {
-        use std::sync::atomic::Ordering::Relaxed;
         let capacity = u32::try_from(other.lines().len()).unwrap_or(u32::MAX);
         let copy = |from: &[Line], to: &[Line]| {
-            for (from, to) in from.iter().zip(to) {
-                for (from, to) in from.iter().zip(to) {
-                    to.store(from.load(Relaxed), Relaxed);
-                }
+            for (from, to) in from.iter().flatten().zip(to.iter().flatten()) {
+                to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
             }
         };
         let (from, to) = (self.memory.lines(), other.lines());
-        copy(&from[..self.end() as usize], to);
-        copy(&from[self.end() as usize..], &to[uses_at(capacity) as usize..]);
-        other.store(0, CAPACITY, capacity.into());
+        let end = uses_at(self.capacity()) as usize;
+        copy(&from[..end], to);
+        copy(&from[end..], &to[uses_at(capacity) as usize..]);
+        other.store(CAPACITY, capacity.into());
     }
 }
 
-/// Where the uses begin in a table of `capacity` lines.
+/// The line where the uses begin in a table of `capacity` lines: a byte for each of four cells in a line.
 fn uses_at(capacity: u32) -> u32 {
-    capacity - uses_of(capacity)
-}
-
-/// The lines that hold the uses of `capacity` lines.
-fn uses_of(capacity: u32) -> u32 {
-    capacity.div_ceil(size_of::<Line>() as u32)
+    capacity - capacity.div_ceil(16)
 }
 
 /// A capacity of which at least `lines` can be used.
 pub(super) fn capacity(lines: u32) -> u32 {
-    lines + lines.div_ceil(63) + 1
+    lines + lines.div_ceil(15) + 1
 }
 
 fn all_taken(uses: u64) -> bool {

@@ -34,17 +34,24 @@ impl Memory {
         }
     }
 
-    pub(super) fn word(&self, line: u32, word: u32) -> u64 {
-        self.cell(line, word).load(Ordering::Relaxed)
+    pub(super) fn word(&self, at: u32) -> u64 {
+        self.atomic(at).load(Ordering::Relaxed)
     }
 
     /// Stores after everything that was stored before it: whoever reads this word sees what it leads to.
-    pub(super) fn store(&self, line: u32, word: u32, value: u64) {
-        self.cell(line, word).store(value, Ordering::Release);
+    pub(super) fn store(&self, at: u32, value: u64) {
+        self.atomic(at).store(value, Ordering::Release);
     }
 
-    fn cell(&self, line: u32, word: u32) -> &AtomicU64 {
-        &self.lines()[line as usize][word as usize]
+    /// Stores words in a row.
+    pub(super) fn write(&self, at: u32, words: &[u64]) {
+        for (at, word) in (at..).zip(words) {
+            self.store(at, *word);
+        }
+    }
+
+    fn atomic(&self, at: u32) -> &AtomicU64 {
+        &self.lines()[(at / LINE_WORDS) as usize][(at % LINE_WORDS) as usize]
     }
 
     /// Whether there is room for more lines than there are, which only this process's own can have.

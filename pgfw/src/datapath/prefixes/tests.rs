@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use proptest::prelude::*;
 
+use pgfw_common::prefixes::Lines;
+
 use super::*;
 
 /// Addresses of few bits, so that prefixes meet: at the root's end, the nodes' ends and the address's.
@@ -77,6 +79,27 @@ fn naive(
         .map(|(p, c)| (*p, *c))
 }
 
+/// The answer as the kernel finds it.
+fn found(table: &Prefixes, service: u16, family: Family, address: Key) -> Option<(u64, u64, u32)> {
+    let memory = &&table.heap.memory;
+    let record = memory.line(table.record(service)).expect("a record");
+    match prefixes::find(memory, record, family, address) {
+        0 => None,
+        at => prefixes::answer(memory, at),
+    }
+}
+
+fn agree(table: &Prefixes, model: &BTreeMap<Prefix, Coverage>, service: u16, family: Family, address: Key) {
+    let wanted = naive(model, service, family, address);
+    let said = wanted.map(|(_, row)| (row.deny_until, row.allow_until, row.flags));
+    assert_eq!(
+        found(table, service, family, address),
+        said,
+        "{family:?} {address:x?} of {wanted:?}"
+    );
+    assert_eq!(table.longest(service, family, address), wanted);
+}
+
 /// The model's answer everywhere that something could be: at both ends of every prefix, and beside them.
 fn compare(table: &Prefixes, model: &BTreeMap<Prefix, Coverage>, touched: &[Prefix]) {
     assert_eq!(&table.read(), model);
@@ -86,11 +109,17 @@ fn compare(table: &Prefixes, model: &BTreeMap<Prefix, Coverage>, touched: &[Pref
         let unit = 1_u128 << (128 - width);
         let last = first | u128::MAX.checked_shr(u32::from(prefix.length)).unwrap_or(0) & !(unit - 1);
         for address in [first, last, first.wrapping_sub(unit), last.wrapping_add(unit)] {
-            let found = table.longest(prefix.service, prefix.family, key(address));
-            let wanted = naive(model, prefix.service, prefix.family, key(address));
-            assert_eq!(found, wanted, "{prefix:?} {address:#x}");
+            agree(table, model, prefix.service, prefix.family, key(address));
         }
     }
+    for (service, port) in [(1, 1), (2, 2), (0, 3)] {
+        let line = prefixes::at_port(&&table.heap.memory, wire::TCP, port);
+        assert_eq!(line, table.record(service), "port {port}");
+        assert_eq!(prefixes::at_port(&&table.heap.memory, wire::UDP, port), 0);
+    }
+    let used: BTreeSet<u32> = table.heap.all(Use::Row).map(|row| table.answer_of(row)).collect();
+    let held: BTreeSet<u32> = table.heap.all(Use::Answer).collect();
+    assert_eq!(used, held, "answers");
 }
 
 fn apply(
@@ -107,9 +136,26 @@ fn apply(
     Ok(())
 }
 
+/// An empty table for services at ports 1, 2 and so on.
+fn of_services(last: u16) -> Prefixes {
+    let mut table = Prefixes::new(last, &Settings::new());
+    for service in 1..=last {
+        let port = ServicePort {
+            protocol: wire::TCP,
+            port: service,
+        };
+        let row = ServiceRow {
+            service,
+            counter: service + 10,
+        };
+        table.set_port(port, row).expect("room");
+    }
+    table
+}
+
 /// A table for two services of `lines` lines, in the kernel's manner: it does not grow, and what is given up is retired.
 fn fixed(lines: u32) -> Prefixes {
-    let small = Prefixes::new(2, &Settings::new());
+    let small = of_services(2);
     let size = i64::from(lines) * size_of::<Line>() as i64;
     let file = memfd_create(c"prefixes", MFdFlags::MFD_CLOEXEC).expect("a file in memory");
     nix::unistd::ftruncate(&file, size).expect("its size");
@@ -117,11 +163,12 @@ fn fixed(lines: u32) -> Prefixes {
     small.heap.copy_to(&memory);
     Prefixes {
         heap: Heap::adopt(memory),
-        services: 2,
     }
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn finds_what_a_search_from_end_to_end_finds(
         steps in proptest::collection::vec(
@@ -130,7 +177,7 @@ proptest! {
         ),
         asked in proptest::collection::vec(address(), 16),
     ) {
-        let mut table = Prefixes::new(2, &Settings::new());
+        let mut table = of_services(2);
         let mut model = BTreeMap::new();
         for (puts, removes) in steps {
             let puts: BTreeMap<Prefix, Coverage> =
@@ -149,10 +196,7 @@ proptest! {
                 for service in 1..=2 {
                     for family in [Family::V4, Family::V6] {
                         let address = if family == Family::V4 { cut(*address, 32) } else { *address };
-                        prop_assert_eq!(
-                            table.longest(service, family, address),
-                            naive(&model, service, family, address)
-                        );
+                        agree(&table, &model, service, family, address);
                     }
                 }
             }
@@ -169,27 +213,30 @@ proptest! {
         let rows = |list: &[(Prefix, u64)]| -> BTreeMap<Prefix, Coverage> {
             list.iter().map(|(p, allow)| (*p, coverage(p, *allow))).collect()
         };
-        let mut table = Prefixes::new(2, &Settings::new());
+        let mut table = of_services(2);
         let mut model = BTreeMap::new();
         let puts: Vec<_> = rows(&first).into_iter().collect();
         apply(&mut table, &mut model, &puts, &[]).expect("room");
         // As a process leaves it that dies when its rows are written and nothing leads to them.
-        let changes = table.heap.memory.word(0, CHANGES);
-        table.heap.memory.store(0, CHANGES, changes + 1);
+        let changes = table.heap.memory.word(CHANGES);
+        table.heap.memory.store(CHANGES, changes + 1);
+        let mut answers = table.answers();
         for (prefix, coverage) in rows(&second) {
-            table.new_row(&prefix, &coverage, changes / 2 + 1).expect("room");
+            table
+                .new_row(&prefix, &coverage, changes / 2 + 1, &mut answers)
+                .expect("room");
             model.insert(prefix, coverage);
         }
         let puts: Vec<_> = rows(&[third]).into_iter().collect();
         apply(&mut table, &mut model, &puts, &[]).expect("room");
         compare(&table, &model, &[]);
-        prop_assert_eq!(table.heap.memory.word(0, CHANGES) % 2, 0);
+        prop_assert_eq!(table.heap.memory.word(CHANGES) % 2, 0);
     }
 }
 
 #[test]
 fn roots_grow_with_the_number_of_prefixes_and_shrink_with_them_at_a_reload() {
-    let mut table = Prefixes::new(1, &Settings::new());
+    let mut table = of_services(1);
     let mut model = BTreeMap::new();
     let prefix = |number: u32| Prefix {
         service: 1,
@@ -208,21 +255,28 @@ fn roots_grow_with_the_number_of_prefixes_and_shrink_with_them_at_a_reload() {
         .expect("room");
     }
     compare(&table, &model, &[]);
-    let index = |table: &Prefixes| prefixes::service(&&table.heap.memory, 1).expect("a line").1[0];
-    assert_eq!((index(&table).root_bits(), index(&table).filter_bits()), (16, 22));
+    let widths = |table: &Prefixes| {
+        let Plan {
+            root_bits,
+            filter_bits,
+            ..
+        } = Index::read(&table.heap, table.record(1), Family::V4).plan;
+        (root_bits, filter_bits)
+    };
+    assert_eq!(widths(&table), (14, 20));
     for number in 0..1_490 {
         apply(&mut table, &mut model, &[], &[prefix(number)]).expect("room");
     }
     compare(&table, &model, &[prefix(0)]);
     let again: Vec<_> = model.iter().map(|(p, c)| (*p, *c)).collect();
-    let mut table = Prefixes::new(1, &Settings::new());
+    let mut table = of_services(1);
     table.change(&again, &[]).expect("room");
-    assert_eq!((index(&table).root_bits(), index(&table).filter_bits()), (8, 16));
+    assert_eq!(widths(&table), (8, 16));
 }
 
 #[test]
 fn f42_a_full_table_refuses_a_change_whole() {
-    let mut table = fixed(prefixes::SERVICES + 400);
+    let mut table = fixed(DIRECTORY + 1_000);
     let mut model = BTreeMap::new();
     let prefix = |number: u32| Prefix {
         service: 1,
@@ -239,7 +293,7 @@ fn f42_a_full_table_refuses_a_change_whole() {
             break full;
         }
         number += 7;
-        assert!(number < 10_000, "400 lines hold {number} networks");
+        assert!(number < 10_000, "1,000 lines hold {number} networks");
     };
     assert_eq!(full, Full);
     compare(&table, &model, &[]);
@@ -254,7 +308,7 @@ fn f42_a_full_table_refuses_a_change_whole() {
 
 #[test]
 fn what_is_given_up_is_used_again() {
-    let mut table = fixed(prefixes::SERVICES + 600);
+    let mut table = fixed(DIRECTORY + 1_200);
     let mut model = BTreeMap::new();
     let prefix = |number: u64| Prefix {
         service: 2,
