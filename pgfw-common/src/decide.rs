@@ -13,7 +13,7 @@ use core::hint::black_box;
 use crate::address::{Family, Martian, martian};
 use crate::coverage::{Admission, Jiffies};
 use crate::packet::Packet;
-use crate::parse::{self, Fragment, Ip, Link, Place};
+use crate::parse::{self, Fragment, Ip, Link, Place, Segment};
 use crate::reason::{Action, Reason, action_of};
 use crate::record::{Scratch, ServiceKey, ServiceRow};
 use crate::tables::{FRAGMENT_SECONDS, Sender, Tables};
@@ -83,7 +83,14 @@ pub fn decide<P: Packet, T: Tables>(
     }
     // From here on one path, however the packet was found; see `parse`.
     let scratch = black_box(scratch);
-    network(packet, tables, arrival, &scratch.ip, &mut scratch.quote)
+    network(
+        packet,
+        tables,
+        arrival,
+        &scratch.ip,
+        &mut scratch.quote,
+        &mut scratch.segment,
+    )
 }
 
 /// What is neither ARP nor IP passes by name only.
@@ -121,6 +128,7 @@ fn network<P: Packet, T: Tables>(
     arrival: Arrival,
     ip: &Ip,
     quote: &mut Ip,
+    segment: &mut Segment,
 ) -> Verdict {
     match martian(&ip.ends.remote, ip.family) {
         None => {}
@@ -137,7 +145,7 @@ fn network<P: Packet, T: Tables>(
             Reason::FragmentUnknown.into()
         };
     }
-    transport(packet, tables, arrival, ip, quote)
+    transport(packet, tables, arrival, ip, quote, segment)
 }
 
 /// What a verdict leaves behind: a first fragment that passed is remembered. `ip` is what `decide` read, `reason` the
@@ -175,28 +183,38 @@ fn transport<P: Packet, T: Tables>(
     arrival: Arrival,
     ip: &Ip,
     quote: &mut Ip,
+    segment: &mut Segment,
 ) -> Verdict {
-    match (ip.protocol, ip.family) {
-        (wire::TCP, _) => transport::tcp(packet, tables, arrival, ip),
-        (wire::UDP, _) => transport::udp(packet, tables, arrival, ip),
+    let read = match (ip.protocol, ip.family) {
         (wire::ICMP, Family::V4) | (wire::ICMPV6, Family::V6) => {
-            icmp::icmp(packet, tables, arrival, ip, quote).into()
+            return icmp::icmp(packet, tables, arrival, ip, quote).into();
         }
-        (wire::IGMP, Family::V4) => Reason::GroupMembership.into(),
-        (protocol, _) => {
-            let key = ServiceKey {
-                port: transport::service_port(packet, ip),
-                protocol,
-                pad: 0,
-            };
-            let found = tables.admission(key, ip, arrival.now);
-            let reason = match found {
-                None => Reason::Protocol,
-                Some((_, Admission::Denied)) => Reason::ServiceDenied,
-                Some((_, Admission::Allowed | Admission::AllowedToWorld)) => Reason::Service,
-                Some((_, Admission::Closed)) => Reason::ServiceClosed,
-            };
-            Verdict::at(found, reason)
-        }
+        (wire::IGMP, Family::V4) => return Reason::GroupMembership.into(),
+        (wire::TCP, _) => transport::read_tcp(packet, ip, segment),
+        (wire::UDP, _) => transport::read_udp(packet, tables, ip, segment),
+        _ => transport::read_other(packet, ip, segment),
+    };
+    if let Err(reason) = read {
+        return reason.into();
     }
+    // From here on one path for all protocols; see `parse`.
+    let segment = &*black_box(segment);
+    let key = ServiceKey {
+        port: segment.ports.local,
+        protocol: ip.protocol,
+        pad: 0,
+    };
+    let found = tables.admission(key, ip, arrival.now);
+    let said = found.map(|(_, admission)| admission);
+    let reason = match ip.protocol {
+        wire::TCP => transport::tcp(tables, arrival, ip, segment, said),
+        wire::UDP => transport::udp(tables, arrival, ip, segment, said),
+        _ => match said {
+            None => Reason::Protocol,
+            Some(Admission::Denied) => Reason::ServiceDenied,
+            Some(Admission::Allowed | Admission::AllowedToWorld) => Reason::Service,
+            Some(Admission::Closed) => Reason::ServiceClosed,
+        },
+    };
+    Verdict::at(found, reason)
 }

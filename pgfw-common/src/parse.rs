@@ -7,6 +7,7 @@ use core::hint::black_box;
 
 use crate::address::{Address, Ends, Family, v4, v6};
 use crate::packet::Packet;
+use crate::tables::Ports;
 use crate::wire;
 
 /// 802.1ad outside, 802.1Q inside: no host-facing network stacks more.
@@ -96,6 +97,24 @@ impl Ip {
     pub fn contains(&self, length: usize) -> bool {
         self.transport as usize + length <= self.end as usize
     }
+}
+
+/// What a packet's transport header says, as far as a verdict asks. Lies beside [`Ip`].
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Segment {
+    /// Zero for protocols without ports.
+    pub ports: Ports,
+    /// TCP's; means nothing in others.
+    pub flags: u8,
+}
+
+impl Segment {
+    /// Nothing yet.
+    pub const EMPTY: Segment = Segment {
+        ports: Ports { remote: 0, local: 0 },
+        flags: 0,
+    };
 }
 
 /// How much of a datagram a packet is.

@@ -2,13 +2,15 @@
 
 mod event;
 mod fragment;
+mod recent;
 
 pub use event::{EVENT_HEAD, EVENT_RING, EVENTS_PER_SECOND, Event, EventBudget};
 pub use fragment::{FragmentKey, MAX_FRAGMENTS, MAX_LATER_FRAGMENTS, Remembered};
+pub use recent::{RECENT, longest_note, place_of_datagram, place_of_note};
 
 use crate::address::Ends;
 use crate::coverage::Jiffies;
-use crate::parse::Ip;
+use crate::parse::{Ip, Segment};
 use crate::reason::REASONS;
 
 /// Part of the pin path (`v4/`): programs and tables of different ABIs never meet.
@@ -316,6 +318,7 @@ pub struct Scratch {
     pub ip: Ip,
     /// What an ICMP error quotes.
     pub quote: Ip,
+    pub segment: Segment,
     /// The verdict: its reason's number, and the counter of the service addressed, 0 where there is none to count for.
     pub reason: u8,
     /// 1: that service is open to whoever asks.
@@ -327,6 +330,7 @@ impl Scratch {
     pub const EMPTY: Scratch = Scratch {
         ip: Ip::EMPTY,
         quote: Ip::EMPTY,
+        segment: Segment::EMPTY,
         reason: 0,
         world: 0,
         counter: 0,
@@ -344,5 +348,5 @@ const _: () = {
     assert!(size_of::<ServiceCounters>() == 24 && core::mem::offset_of!(ServiceCounters, key) == 16);
     assert!(size_of::<NoteKey>() == 40 && core::mem::offset_of!(NoteKey, protocol) == 36);
     assert!(size_of::<Note>() == 16 && core::mem::offset_of!(Note, answers) == 8);
-    assert!(size_of::<Scratch>() == 108);
+    assert!(size_of::<Scratch>() == 116);
 };

@@ -18,6 +18,7 @@ pub const FORWARDED_SECONDS: u64 = 7_440;
 pub const FRAGMENT_SECONDS: u64 = 2;
 
 /// The ports of one transport flow, in host order.
+#[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ports {
     pub remote: u16,

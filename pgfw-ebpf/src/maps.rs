@@ -44,6 +44,10 @@ pub(crate) static OPEN_FRAGMENTS: Fragments = LruHashMap::with_max_entries(recor
 
 pub(crate) type Fragments = LruHashMap<record::FragmentKey, record::Remembered>;
 
+/// Where notes and fragments may be found; see `pgfw_common::record::RECENT`.
+#[map]
+pub(crate) static RECENT: Array<u64> = Array::with_max_entries(record::RECENT, 0);
+
 #[map]
 pub(crate) static ECHO: Array<record::EchoBudget> = Array::with_max_entries(1, 0);
 

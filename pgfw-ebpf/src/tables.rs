@@ -1,16 +1,17 @@
 //! pgfw-common's `Tables` over BPF maps.
 
+use pgfw_common::address::Family;
 use pgfw_common::coverage::{self, Admission, Jiffies};
 use pgfw_common::outgoing::Outgoing;
 use pgfw_common::parse::Ip;
 use pgfw_common::prefixes::{self, Key, LINE_WORDS, Lines};
 use pgfw_common::record::{
-    FragmentKey, MAX_ETHER_TYPES, Note, NoteKey, Remembered, ServiceKey, ServiceRow, Settings,
+    self, FragmentKey, MAX_ETHER_TYPES, Note, NoteKey, Remembered, ServiceKey, ServiceRow, Settings,
 };
 use pgfw_common::tables::{Cookie, Ports, Sender, Socket, Tables};
 use pgfw_common::wire;
 
-use crate::access::Sockets;
+use crate::access::{Sockets, now};
 use crate::maps::{self, Line};
 
 /// The policy's switches. The loader writes them before the program is loaded, so the verifier sees constants and
@@ -95,7 +96,9 @@ impl<S: Sockets, const WRITES: bool> Tables for Kernel<S, WRITES> {
 
     #[inline(always)]
     fn admission(&self, key: ServiceKey, ip: &Ip, now: Jiffies) -> Option<(ServiceRow, Admission)> {
-        let word = admission(u32::from(key.port) | u32::from(key.protocol) << 16, ip, now.0);
+        let what = u32::from(key.port) | u32::from(key.protocol) << 16 | (ip.family as u32) << 24;
+        let Key { high, low } = Key::new(ip.family, &ip.ends.remote);
+        let word = pgfw_admission(what, high, low, now.0);
         if word == 0 {
             return None;
         }
@@ -119,6 +122,9 @@ impl<S: Sockets, const WRITES: bool> Tables for Kernel<S, WRITES> {
 
     #[inline(always)]
     fn note(&self, ip: &Ip, ports: Ports) -> Option<Note> {
+        if !is_recent(record::place_of_note(ports), now()) {
+            return None;
+        }
         // SAFETY: a note that is evicted meanwhile belongs to some other flow of this host for this one packet.
         find_note(ip, ports).map(|note| unsafe { *note })
     }
@@ -140,8 +146,9 @@ impl<S: Sockets, const WRITES: bool> Tables for Kernel<S, WRITES> {
 
     #[inline(always)]
     fn spend_fragment(&self, ip: &Ip, ifindex: u32, now: Jiffies) -> bool {
-        spend_fragment::<WRITES>(Sender::Known, ip, ifindex, now.0)
-            || spend_fragment::<WRITES>(Sender::Anyone, ip, ifindex, now.0)
+        is_recent(record::place_of_datagram(&ip.ends, ip.id), now)
+            && (spend_fragment::<WRITES>(Sender::Known, ip, ifindex, now.0)
+                || spend_fragment::<WRITES>(Sender::Anyone, ip, ifindex, now.0))
     }
 
     #[inline(always)]
@@ -163,14 +170,23 @@ impl<S: Sockets, const WRITES: bool> Tables for Kernel<S, WRITES> {
     }
 }
 
-/// [`Tables::admission`] in one word: nothing found is 0, else from the lowest bit 1 (1 bit), [`Said`] (7 bits), the
-/// counter (16 bits) and the service (16 bits).
-#[inline(never)]
-fn admission(service: u32, ip: &Ip, now: u64) -> u64 {
-    let (port, protocol) = (service as u16, (service >> 16) as u8);
+/// [`Tables::admission`] in one word: nothing found is 0, else from the lowest bit 1 (1 bit), what was said (7 bits), the
+/// counter (16 bits) and the service (16 bits). `what` is, from the lowest bit, port (16 bits), protocol (8) and family (8);
+/// then the two halves of a [`Key`].
+///
+/// A global function: the verifier looks at it once, whatever it is called with, and not anew for each way to a call. So
+/// it takes numbers only.
+#[unsafe(no_mangle)]
+pub extern "C" fn pgfw_admission(what: u32, high: u64, low: u64, now: u64) -> u64 {
+    let (port, protocol) = (what as u16, (what >> 16) as u8);
+    let family = if what >> 24 == Family::V4 as u32 {
+        Family::V4
+    } else {
+        Family::V6
+    };
     let line = match protocol {
         wire::TCP | wire::UDP => prefixes::at_port(&Prefixes, protocol, port),
-        _ => prefixes::record_of(&Prefixes, other_service(service)),
+        _ => prefixes::record_of(&Prefixes, other_service(what & 0xff_ffff)),
     };
     if line == 0 {
         return 0;
@@ -179,7 +195,7 @@ fn admission(service: u32, ip: &Ip, now: u64) -> u64 {
         return 0;
     };
     let row = prefixes::row::<Prefixes>(record);
-    let found = prefixes::find(&Prefixes, record, ip.family, Key::new(ip.family, &ip.ends.remote));
+    let found = prefixes::find(&Prefixes, record, family, Key { high, low });
     let mut said = CLOSED;
     if found != 0
         && let Some((deny, allow, flags)) = prefixes::answer(&Prefixes, found)
@@ -257,9 +273,34 @@ fn spend_fragment<const WRITES: bool>(sender: Sender, ip: &Ip, ifindex: u32, now
 
 #[inline(never)]
 fn remember(sender: Sender, ip: &Ip, ifindex: u32, until: u64) {
+    announce(record::place_of_datagram(&ip.ends, ip.id), until);
     let remembered = Remembered::new(Jiffies(until));
     // Full or contended: the later fragments drop, and are counted.
     let _ = fragments(sender).insert(FragmentKey::new(ip, ifindex), remembered, 0);
+}
+
+/// Whether something may be found there.
+#[inline(always)]
+fn is_recent(place: u32, now: Jiffies) -> bool {
+    match maps::RECENT.get_ptr(place) {
+        // SAFETY: an element of the map; whoever announces at the same time is as good as a moment later.
+        Some(until) => now.0 < unsafe { until.read_volatile() },
+        // There is none beyond the map.
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn announce(place: u32, until: u64) {
+    if let Some(announced) = maps::RECENT.get_ptr_mut(place) {
+        // SAFETY: as above; of two that announce at once in one place, the later end may be lost only where both are of one
+        // tick, or one is of a forwarded flow, which announces itself again with its next packet.
+        unsafe {
+            if *announced < until {
+                *announced = until;
+            }
+        }
+    }
 }
 
 #[inline(always)]
@@ -274,6 +315,8 @@ fn fragments(sender: Sender) -> &'static maps::Fragments {
 #[inline(always)]
 pub(crate) fn note(ip: &Ip, packet: &Outgoing, now: Jiffies) {
     let hz = setting!(hz);
+    let until = now.0.wrapping_add(record::longest_note(ip) * u64::from(hz));
+    announce(record::place_of_note(packet.ports), until);
     match find_note(ip, packet.ports) {
         // SAFETY: the lookup found it; see `Tables::note`.
         Some(before) => unsafe {

@@ -193,19 +193,19 @@ fn is_live<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival, quote
         source: [header.kind, header.code],
         destination: header.checksum,
     });
-    match quote.protocol {
+    let port = match quote.protocol {
         wire::TCP => {
-            tables.tcp_socket(quote, ports, Cookie::Ignore) == Socket::Connected
-                || tables.track() && is_noted(tables, arrival, quote, ports)
+            return tables.tcp_socket(quote, ports, Cookie::Ignore) == Socket::Connected
+                || tables.track() && is_noted(tables, arrival, quote, ports);
         }
-        wire::UDP => {
-            is_noted(tables, arrival, quote, ports) || is_served(tables, arrival, quote, ports.local)
-        }
-        wire::ICMP | wire::ICMPV6 => is_noted(tables, arrival, quote, echo_ports(&header)),
-        protocol if transport::begins_with_ports(protocol) => is_served(tables, arrival, quote, ports.local),
+        wire::ICMP | wire::ICMPV6 => return is_noted(tables, arrival, quote, echo_ports(&header)),
+        wire::UDP if is_noted(tables, arrival, quote, ports) => return true,
+        wire::UDP => ports.local,
+        protocol if transport::begins_with_ports(protocol) => ports.local,
         // A tunnel's packets (ESP, GRE) have no ports; their path has a largest size all the same.
-        _ => is_served(tables, arrival, quote, 0),
-    }
+        _ => 0,
+    };
+    is_served(tables, arrival, quote, port)
 }
 
 /// Whether this went from one of this host's services to a source that it serves.

@@ -2,49 +2,95 @@
 
 use crate::address::{Family, is_link_local};
 use crate::coverage::Admission;
+use crate::decide::Arrival;
 use crate::decide::icmp::is_noted;
-use crate::decide::{Arrival, Verdict};
 use crate::packet::Packet;
-use crate::parse::{Fragment, Ip, Malformed};
+use crate::parse::{Fragment, Ip, Malformed, Segment};
 use crate::reason::Reason;
-use crate::record::ServiceKey;
 use crate::tables::{Cookie, Ports, Socket, Tables};
 use crate::wire;
 
+/// Reads what a verdict on TCP asks for; a segment that no stack sends is refused at once.
 #[inline(always)]
-pub(super) fn tcp<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival, ip: &Ip) -> Verdict {
+pub(super) fn read_tcp<P: Packet>(packet: &P, ip: &Ip, segment: &mut Segment) -> Result<(), Reason> {
     let header: wire::Tcp = match packet.read(ip.transport as usize) {
         Some(header) if ip.contains(size_of::<wire::Tcp>()) => header,
-        Some(_) | None => return Reason::from(Malformed::TcpTruncated).into(),
+        Some(_) | None => return Err(Malformed::TcpTruncated.into()),
     };
     let length = usize::from(header.offset >> 4) * 4;
     if length < size_of::<wire::Tcp>() || !ip.contains(length) {
-        return Reason::from(Malformed::TcpOffset).into();
+        return Err(Malformed::TcpOffset.into());
     }
     if !is_plausible(header.flags) {
-        return Reason::TcpFlags.into();
+        return Err(Reason::TcpFlags);
     }
-    let ports = incoming(&header.ports);
-    let opens = header.flags & (wire::SYN | wire::ACK) == wire::SYN;
-    let acknowledges = header.flags & (wire::SYN | wire::RST | wire::ACK) == wire::ACK;
-    let key = ServiceKey {
-        port: ports.local,
-        protocol: wire::TCP,
-        pad: 0,
+    segment.ports = incoming(&header.ports);
+    segment.flags = header.flags;
+    Ok(())
+}
+
+/// The same of UDP; an answer to this host's DHCP client passes at once.
+#[inline(always)]
+pub(super) fn read_udp<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    ip: &Ip,
+    segment: &mut Segment,
+) -> Result<(), Reason> {
+    let header: wire::Udp = match packet.read(ip.transport as usize) {
+        Some(header) if ip.contains(size_of::<wire::Udp>()) => header,
+        Some(_) | None => return Err(Malformed::UdpTruncated.into()),
     };
-    let found = tables.admission(key, ip, arrival.now);
-    let reason = match found {
-        Some((_, Admission::Denied)) => Reason::ServiceDenied,
-        Some((_, Admission::Allowed)) => Reason::Service,
-        Some((_, Admission::AllowedToWorld)) if opens => Reason::Service,
+    let length = usize::from(u16::from_be_bytes(header.length));
+    // A first fragment holds only part of what the length counts.
+    if length < size_of::<wire::Udp>() || (ip.fragment != Fragment::First && !ip.contains(length)) {
+        return Err(Malformed::UdpLength.into());
+    }
+    segment.ports = incoming(&header.ports);
+    if is_dhcp_reply(ip, segment.ports) && tables.dhcp_client() {
+        return Err(Reason::DhcpClient);
+    }
+    Ok(())
+}
+
+/// The same of any further protocol: the port at which a service of it stands; 0, which is no service of those that have
+/// ports, where the packet ends before them, and for protocols without ports.
+#[inline(always)]
+pub(super) fn read_other<P: Packet>(packet: &P, ip: &Ip, segment: &mut Segment) -> Result<(), Reason> {
+    segment.ports = Ports { remote: 0, local: 0 };
+    if begins_with_ports(ip.protocol)
+        && ip.contains(size_of::<wire::Ports>())
+        && let Some(ports) = packet.read(ip.transport as usize)
+    {
+        segment.ports = incoming(&ports);
+    }
+    Ok(())
+}
+
+/// `said` by the service at the port, if there is one.
+#[inline(always)]
+pub(super) fn tcp<T: Tables>(
+    tables: &T,
+    arrival: Arrival,
+    ip: &Ip,
+    segment: &Segment,
+    said: Option<Admission>,
+) -> Reason {
+    let opens = segment.flags & (wire::SYN | wire::ACK) == wire::SYN;
+    let acknowledges = segment.flags & (wire::SYN | wire::RST | wire::ACK) == wire::ACK;
+    match said {
+        Some(Admission::Denied) => Reason::ServiceDenied,
+        Some(Admission::Allowed) => Reason::Service,
+        Some(Admission::AllowedToWorld) if opens => Reason::Service,
         // The flood path: no socket lookup for a SYN.
-        Some((_, Admission::Closed)) if opens => Reason::ServiceClosed,
+        Some(Admission::Closed) if opens => Reason::ServiceClosed,
         None if opens => Reason::NewTcp,
         // What is left belongs to a connection or to nothing. A removed network's connections drain. At a service
         // that is open to everyone a stray segment must find nothing, or ACK and FIN scans would tell an open port
         // from a closed one.
-        Some((_, Admission::AllowedToWorld | Admission::Closed)) | None => {
-            let cookie = if acknowledges && matches!(found, Some((_, Admission::AllowedToWorld))) {
+        Some(Admission::AllowedToWorld | Admission::Closed) | None => {
+            let ports = segment.ports;
+            let cookie = if acknowledges && said == Some(Admission::AllowedToWorld) {
                 Cookie::Check
             } else {
                 Cookie::Ignore
@@ -62,8 +108,7 @@ pub(super) fn tcp<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival
                 Socket::Listening | Socket::Absent => Reason::NoConnection,
             }
         }
-    };
-    Verdict::at(found, reason)
+    }
 }
 
 /// RFC 9293, 3.10.7: every segment of a connection carries ACK, SYN or RST, and SYN comes neither with FIN nor RST.
@@ -74,52 +119,24 @@ fn is_plausible(flags: u8) -> bool {
         && !(flags & wire::SYN != 0 && flags & (wire::FIN | wire::RST) != 0)
 }
 
+/// As for [`tcp`].
 #[inline(always)]
-pub(super) fn udp<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival, ip: &Ip) -> Verdict {
-    let header: wire::Udp = match packet.read(ip.transport as usize) {
-        Some(header) if ip.contains(size_of::<wire::Udp>()) => header,
-        Some(_) | None => return Reason::from(Malformed::UdpTruncated).into(),
-    };
-    let length = usize::from(u16::from_be_bytes(header.length));
-    // A first fragment holds only part of what the length counts.
-    if length < size_of::<wire::Udp>() || (ip.fragment != Fragment::First && !ip.contains(length)) {
-        return Reason::from(Malformed::UdpLength).into();
-    }
-    let ports = incoming(&header.ports);
-    if is_dhcp_reply(ip, ports) && tables.dhcp_client() {
-        return Reason::DhcpClient.into();
-    }
-    let key = ServiceKey {
-        port: ports.local,
-        protocol: wire::UDP,
-        pad: 0,
-    };
-    let found = tables.admission(key, ip, arrival.now);
-    let reason = match found {
-        Some((_, Admission::Denied)) => Reason::ServiceDenied,
-        Some((_, Admission::Allowed | Admission::AllowedToWorld)) => Reason::Service,
-        Some((_, Admission::Closed)) | None => match tables.note(ip, ports) {
-            Some(note) if note.is_live(ip.protocol, arrival.now, tables.hz()) => {
-                tables.answered(ip, ports);
-                Reason::Answer
-            }
-            Some(_) | None if found.is_some() => Reason::ServiceClosed,
-            Some(_) | None => Reason::Udp,
-        },
-    };
-    Verdict::at(found, reason)
-}
-
-/// The port at which a service of any further protocol stands; 0, which is no service of those that have ports, where the
-/// packet ends before them, and for protocols without ports.
-#[inline(always)]
-pub(super) fn service_port<P: Packet>(packet: &P, ip: &Ip) -> u16 {
-    if !begins_with_ports(ip.protocol) || !ip.contains(size_of::<wire::Ports>()) {
-        return 0;
-    }
-    match packet.read(ip.transport as usize) {
-        Some(ports) => incoming(&ports).local,
-        None => 0,
+pub(super) fn udp<T: Tables>(
+    tables: &T,
+    arrival: Arrival,
+    ip: &Ip,
+    segment: &Segment,
+    said: Option<Admission>,
+) -> Reason {
+    match said {
+        Some(Admission::Denied) => Reason::ServiceDenied,
+        Some(Admission::Allowed | Admission::AllowedToWorld) => Reason::Service,
+        Some(Admission::Closed) | None if is_noted(tables, arrival, ip, segment.ports) => {
+            tables.answered(ip, segment.ports);
+            Reason::Answer
+        }
+        Some(Admission::Closed) => Reason::ServiceClosed,
+        None => Reason::Udp,
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) const SERVICES: &str = "SERVICES";
 pub(super) const PREFIXES: &str = "PREFIXES";
 
 /// Pinned once for all generations.
-pub(super) const SHARED: [&str; 13] = [
+pub(super) const SHARED: [&str; 14] = [
     CONTROL,
     SLOTS,
     EGRESS_SLOTS,
@@ -33,6 +33,7 @@ pub(super) const SHARED: [&str; 13] = [
     "NOTES",
     "FRAGMENTS",
     "OPEN_FRAGMENTS",
+    "RECENT",
     "ECHO",
     "SCRATCH",
     EVENTS,

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use nix::sys::socket::sockopt::ReuseAddr;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
@@ -16,6 +16,7 @@ use pgfw_common::coverage::{ABSENT, FOREVER};
 use pgfw_common::host::scene::{self, CONNECTIONS, HOST, STRANGER, Switches};
 use pgfw_common::host::{Prefix, World};
 use pgfw_common::record::{self, ABI, FragmentKey, Note, NoteKey, Remembered};
+use pgfw_common::tables::Ports;
 
 use super::{Bench, from_now};
 use crate::lab::{PATIENCE, eventually};
@@ -128,6 +129,11 @@ fn until(end: u64) -> Until {
 fn remember(bench: &Bench, world: &World) {
     let mut notes = open(bench, "NOTES");
     for (key, note) in world.notes.borrow().iter() {
+        let ports = Ports {
+            remote: key.remote_port,
+            local: key.local_port,
+        };
+        announce(bench, record::place_of_note(ports));
         notes
             .insert(note_bytes(*key), value_bytes(*note), 0)
             .expect("a note");
@@ -138,10 +144,20 @@ fn remember(bench: &Bench, world: &World) {
     ] {
         let mut map = open(bench, name);
         for (key, remembered) in table.borrow().iter() {
+            announce(bench, record::place_of_datagram(&key.ends, key.id));
             map.insert(fragment_bytes(*key), remembered_bytes(*remembered), 0)
                 .expect("a fragment");
         }
     }
+}
+
+/// Says that something may be found there, as the programs do when they write it.
+pub fn announce(bench: &Bench, place: u32) {
+    let pin = bench.bpffs.path().join(format!("pgfw/v{ABI}/RECENT"));
+    let data = MapData::from_pin(pin).expect("a pinned map");
+    let map = Map::from_map_data(data).expect("a map");
+    let mut recent: Array<MapData, u64> = map.try_into().expect("an array");
+    recent.set(place, u64::MAX, 0).expect("a place");
 }
 
 /// Opens a pinned map of records; keys and values are bytes here.

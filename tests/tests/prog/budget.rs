@@ -8,7 +8,7 @@ use pgfw_tests::lab::guest::fact;
 use crate::verifier::{Verified, verify};
 
 /// Instructions that the verifier may have to follow, branches and all.
-const LIMIT: u32 = 20_000;
+const LIMIT: u32 = 30_000;
 
 /// Bytes, MAX_BPF_STACK of include/linux/filter.h; the sum over all functions is more than any chain of calls takes.
 const STACK: u32 = 1_024;

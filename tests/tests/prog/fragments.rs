@@ -3,10 +3,13 @@
 use aya::programs::{TestRun, TestRunOptions, Xdp};
 use aya_obj::programs::XdpAttachType;
 use nix::time::{ClockId, clock_getres};
+use pgfw_common::address::{Ends, v4};
 use pgfw_common::frames::{Frame, IGMP, NETWORK, SYN, TCP, UDP, tcp, udp};
 use pgfw_common::reason::{Action, Reason};
-use pgfw_common::record::{ABI, FragmentKey, MAX_FRAGMENTS, MAX_LATER_FRAGMENTS, Remembered};
-use pgfw_tests::bench::scene::{open, remembered, remembered_bytes};
+use pgfw_common::record::{
+    ABI, FragmentKey, MAX_FRAGMENTS, MAX_LATER_FRAGMENTS, Remembered, place_of_datagram,
+};
+use pgfw_tests::bench::scene::{announce, open, remembered, remembered_bytes};
 use pgfw_tests::bench::{Bench, DNS, PG, SSH, policy};
 
 const HOST: &str = "192.168.1.1";
@@ -87,6 +90,11 @@ fn f57_a_pass_is_remembered_for_two_seconds_and_a_count() {
 
     // From here on the entry says what the test wants, so that a slow machine does not run into its end; the probe and
     // the program must both read it so.
+    let ends = Ends {
+        remote: v4([192, 168, 1, 7]),
+        local: v4([192, 168, 1, 1]),
+    };
+    announce(&bench, place_of_datagram(&ends, 7));
     let mut map = open(&bench, KNOWN);
     let mut set = |until, left| {
         let value = remembered_bytes(Remembered { until, left, pad: 0 });

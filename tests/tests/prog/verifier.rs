@@ -7,8 +7,10 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use aya::maps::MapInfo;
 use aya::programs::ProgramInfo;
-use aya_obj::generated::{BPF_F_XDP_HAS_FRAGS, bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
-use aya_obj::{Object, ProgramSection};
+use aya_obj::generated::{
+    BPF_F_XDP_HAS_FRAGS, bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_info, bpf_prog_type,
+};
+use aya_obj::{Function, Object, ProgramSection};
 
 /// What the log ends in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,11 +62,32 @@ pub(crate) fn verify(name: &str, like: &ProgramInfo) -> Verified {
         (bpf_prog_type::BPF_PROG_TYPE_SCHED_CLS, 0, 0)
     };
     let function = &object.functions[&program.function_key()];
-    let log = load(kind, attach_type, flags, &function.instructions);
+    let log = load(kind, attach_type, flags, function, &types(like));
     read(&log).unwrap_or_else(|| panic!("{name}: the verifier's log ends without counts:\n{log}"))
 }
 
-fn load(kind: bpf_prog_type, attach_type: u32, flags: u32, instructions: &[bpf_insn]) -> String {
+/// The types of a loaded program, which say among other things which of its functions are global.
+fn types(like: &ProgramInfo) -> OwnedFd {
+    let program = like.fd().expect("a program's descriptor");
+    // SAFETY: plain integers.
+    let mut info: bpf_prog_info = unsafe { std::mem::zeroed() };
+    // SAFETY: a union of plain integers.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.info.bpf_fd = program.as_fd().as_raw_fd().cast_unsigned();
+    attr.info.info_len = size_of::<bpf_prog_info>() as u32;
+    attr.info.info = (&raw mut info) as u64;
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr).expect("what the program is");
+    // SAFETY: a union of plain integers.
+    let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+    attr.__bindgen_anon_6.__bindgen_anon_1.btf_id = info.btf_id;
+    let btf = bpf(bpf_cmd::BPF_BTF_GET_FD_BY_ID, &mut attr).expect("the program's types");
+    // SAFETY: a fresh descriptor that nobody else holds.
+    unsafe { OwnedFd::from_raw_fd(btf) }
+}
+
+fn load(kind: bpf_prog_type, attach_type: u32, flags: u32, function: &Function, types: &OwnedFd) -> String {
+    let instructions = &function.instructions;
+    let functions = function.func_info.func_info_bytes();
     let mut log = vec![0_u8; 1 << 16];
     let license = c"Dual MIT/GPL";
     // SAFETY: a union of plain integers.
@@ -80,22 +103,33 @@ fn load(kind: bpf_prog_type, attach_type: u32, flags: u32, instructions: &[bpf_i
     load.log_level = STATISTICS;
     load.log_size = u32::try_from(log.len()).expect("a log of this size");
     load.log_buf = log.as_mut_ptr() as u64;
+    load.prog_btf_fd = types.as_raw_fd().cast_unsigned();
+    load.func_info = functions.as_ptr() as u64;
+    load.func_info_rec_size = function.func_info_rec_size as u32;
+    load.func_info_cnt = function.func_info.len() as u32;
+    let loaded = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr);
+    let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+    let log = String::from_utf8_lossy(&log[..end]).into_owned();
+    let fd = loaded.unwrap_or_else(|error| panic!("{error}\n{log}"));
+    // SAFETY: a fresh descriptor that nobody else holds.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    log
+}
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> std::io::Result<i32> {
     // SAFETY: all that `attr` points to outlives the call.
-    let fd = unsafe {
+    let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
-            bpf_cmd::BPF_PROG_LOAD as u32,
-            &raw const attr,
+            command as u32,
+            &raw mut *attr,
             size_of::<bpf_attr>(),
         )
     };
-    let error = std::io::Error::last_os_error();
-    let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
-    let log = String::from_utf8_lossy(&log[..end]).into_owned();
-    assert!(fd >= 0, "{error}\n{log}");
-    // SAFETY: a fresh descriptor that nobody else holds.
-    drop(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).expect("a descriptor")) });
-    log
+    if result < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    Ok(i32::try_from(result).expect("a descriptor"))
 }
 
 /// `stack depth 144+16+0`, from 7.x on followed by ` max 160`, and `processed 4711 insns (limit …`.
