@@ -27,7 +27,20 @@ impl Ledger {
     /// [`LedgerError`]
     pub fn entries(&self) -> Result<Vec<Entry>, LedgerError> {
         let mut entries = self.rows(&format!("SELECT {COLUMNS} FROM entries"), [], read)?;
-        entries.sort_by(|a, b| (a.net, &a.service, a.kind, a.id).cmp(&(b.net, &b.service, b.kind, b.id)));
+        entries.sort_by(in_order);
+        Ok(entries)
+    }
+
+    /// The entries whose network is `wanted`, by network. Of all others no more than the network is read.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn entries_of(&self, wanted: impl Fn(&IpNet) -> bool) -> Result<Vec<Entry>, LedgerError> {
+        let rows = self.rows(&format!("SELECT {COLUMNS} FROM entries"), [], |row| {
+            wanted(&read_net(row)?).then(|| read(row)).transpose()
+        })?;
+        let mut entries: Vec<Entry> = rows.into_iter().flatten().collect();
+        entries.sort_by(in_order);
         Ok(entries)
     }
 
@@ -177,9 +190,17 @@ fn insert(db: &Transaction<'_>, entry: &Entry, id: Option<i64>) -> rusqlite::Res
     ])
 }
 
+fn in_order(a: &Entry, b: &Entry) -> std::cmp::Ordering {
+    (a.net, &a.service, a.kind, a.id).cmp(&(b.net, &b.service, b.kind, b.id))
+}
+
+fn read_net(row: &Row<'_>) -> rusqlite::Result<IpNet> {
+    let net = row.get_ref(2)?.as_str()?;
+    net.parse().map_err(|_| bad_value("entries.net", net))
+}
+
 fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let kind: String = row.get(1)?;
-    let net: String = row.get(2)?;
     let generation = |column| {
         row.get::<_, Option<i64>>(column)?
             .map(|n| unsigned("entries.generation", n))
@@ -191,7 +212,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
             .into_iter()
             .find(|k| kind_text(*k) == kind)
             .ok_or_else(|| bad_value("entries.kind", kind))?,
-        net: net.parse().map_err(|_| bad_value("entries.net", net))?,
+        net: read_net(row)?,
         service: row.get(3)?,
         end: read_end(row, 4)?,
         comment: row.get(7)?,
