@@ -31,15 +31,28 @@ impl Ledger {
         Ok(entries)
     }
 
-    /// The entries whose network is `wanted`, by network. Of all others no more than the network is read.
+    /// The entries whose network lies in `net`, or `net` in it, by network. Found by the index as far as text allows: an
+    /// `allow` takes as long with a hundred thousand entries as with ten.
     ///
     /// # Errors
     /// [`LedgerError`]
-    pub fn entries_of(&self, wanted: impl Fn(&IpNet) -> bool) -> Result<Vec<Entry>, LedgerError> {
-        let rows = self.rows(&format!("SELECT {COLUMNS} FROM entries"), [], |row| {
-            wanted(&read_net(row)?).then(|| read(row)).transpose()
-        })?;
-        let mut entries: Vec<Entry> = rows.into_iter().flatten().collect();
+    pub fn entries_touching(&self, net: &IpNet) -> Result<Vec<Entry>, LedgerError> {
+        let net = net.trunc();
+        let around = (0..net.prefix_len()).map(|length| IpNet::new_assert(net.addr(), length).trunc());
+        let around: Vec<String> = around.map(|net| net.to_string()).collect();
+        let places = vec!["?"; around.len()].join(", ");
+        let mut entries = self.rows(
+            &format!("SELECT {COLUMNS} FROM entries WHERE net IN ({places})"),
+            rusqlite::params_from_iter(around),
+            read,
+        )?;
+        let (from, below) = texts_within(&net);
+        let inside = self.rows(
+            &format!("SELECT {COLUMNS} FROM entries WHERE net >= ?1 AND net < ?2"),
+            [from, below],
+            |row| net.contains(&read_net(row)?).then(|| read(row)).transpose(),
+        )?;
+        entries.extend(inside.into_iter().flatten());
         entries.sort_by(in_order);
         Ok(entries)
     }
@@ -188,6 +201,37 @@ fn insert(db: &Transaction<'_>, entry: &Entry, id: Option<i64>) -> rusqlite::Res
         entry.generation.map(signed),
         entry.removed_by.map(signed),
     ])
+}
+
+/// From the first to below the last text that a network within `net` can have; others may lie between.
+fn texts_within(net: &IpNet) -> (String, String) {
+    // Every network's text begins with a digit, a letter up to f, or a colon.
+    let all = (String::new(), "g".to_owned());
+    let (start, after) = match net {
+        IpNet::V4(net) => {
+            let fixed = usize::from(net.prefix_len() / 8);
+            if fixed == 4 {
+                return (net.to_string(), format!("{net} "));
+            }
+            let octets = net.network().octets();
+            let start: String = octets[..fixed].iter().map(|octet| format!("{octet}.")).collect();
+            // What follows a full stop in ASCII.
+            (start, '/')
+        }
+        IpNet::V6(net) => {
+            let segments = net.network().segments();
+            let fixed = &segments[..usize::from(net.prefix_len() / 16)];
+            // `::` may stand for any of them that is zero (RFC 5952, 4.2), for none before that.
+            let written = fixed.iter().take_while(|segment| **segment != 0);
+            // What follows a colon.
+            (written.map(|segment| format!("{segment:x}:")).collect(), ';')
+        }
+    };
+    if start.is_empty() {
+        return all;
+    }
+    let below = format!("{}{after}", &start[..start.len() - 1]);
+    (start, below)
 }
 
 fn in_order(a: &Entry, b: &Entry) -> std::cmp::Ordering {

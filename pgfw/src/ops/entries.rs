@@ -171,7 +171,7 @@ impl Engine {
         now: &Now,
     ) -> Result<Vec<String>, Failure> {
         let mut facts = Facts {
-            entries: self.ledger.entries_of(|other| policy::touches(other, &net))?,
+            entries: self.ledger.entries_touching(&net)?,
             certificates: self.ledger.certificates()?,
         };
         self.unrecorded

@@ -101,7 +101,7 @@ impl Engine {
             return Ok(None);
         }
         let facts = Facts {
-            entries: self.ledger.entries_of(|other| policy::touches(other, net))?,
+            entries: self.ledger.entries_touching(net)?,
             certificates: self.ledger.certificates()?,
         };
         let mut tables = Vec::new();
@@ -158,8 +158,8 @@ impl Engine {
             let inputs = self.inputs(&config, &facts, *number, now);
             let wanted = policy::compile_within(&inputs, &entry.net);
             settled.next = earliest(settled.next, policy::next_turn(&inputs));
-            tracing::debug!(generation = number, net = %entry.net, "compiled");
             let Difference { put, remove } = policy::difference(had, &wanted);
+            tracing::debug!(generation = number, net = %entry.net, put = put.len(), "compiled");
             if let Some(datapath) = &mut self.datapath {
                 datapath.update(*number, &put, &remove)?;
             }
@@ -173,12 +173,17 @@ impl Engine {
         let config = self.config_of(number)?;
         let inputs = self.inputs(&config, facts, number, now);
         let (wanted, next) = (policy::compile(&inputs).coverage, policy::next_turn(&inputs));
-        tracing::debug!(generation = number, networks = wanted.len(), "compiled");
         let datapath = self
             .datapath
             .as_mut()
             .expect("a generation is referenced by the kernel's record only");
         let Difference { put, remove } = policy::difference(&datapath.coverage(number)?, &wanted);
+        tracing::debug!(
+            generation = number,
+            put = put.len(),
+            removed = remove.len(),
+            "compiled"
+        );
         datapath.update(number, &put, &remove)?;
         Ok(Refreshed {
             compiled: true,

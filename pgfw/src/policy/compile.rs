@@ -50,7 +50,7 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
 /// The part of a policy's coverage that what is said about `net` decides: its own prefix and those inside it.
 ///
 /// Prefixes nest or are disjoint. So whatever covers one of these covers `net` too or lies inside it, and nothing else
-/// has to be looked at; entries that do not [touch](touches) it may be missing from `inputs`.
+/// has to be looked at; entries that do not touch it may be missing from `inputs`.
 pub fn compile_within(inputs: &Inputs<'_>, net: &IpNet) -> BTreeMap<CoverageKey, Coverage> {
     let mut by_service: BTreeMap<ServiceId, Vec<Opening>> = BTreeMap::new();
     for opening in openings(inputs)
@@ -71,7 +71,7 @@ pub fn compile_within(inputs: &Inputs<'_>, net: &IpNet) -> BTreeMap<CoverageKey,
 }
 
 /// Whether one of two networks lies in the other.
-pub fn touches(one: &IpNet, other: &IpNet) -> bool {
+pub(super) fn touches(one: &IpNet, other: &IpNet) -> bool {
     one.contains(other) || other.contains(one)
 }
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::compile::touches;
 use super::coverage::{Compiled, Coverage, CoverageKey, ServiceId, Until};
 use super::*;
 use crate::clock::{BootTime, Now, WallTime};
