@@ -3,9 +3,11 @@
 mod change;
 mod document;
 mod flat;
+mod flood;
 mod idle;
 mod kernel;
 mod machine;
+mod network;
 mod packet;
 mod policies;
 mod race;
@@ -25,7 +27,7 @@ struct Section {
 }
 
 /// In the order in which they run.
-const SECTIONS: [Section; 4] = [
+const SECTIONS: [Section; 5] = [
     Section {
         name: "packet",
         run: packet::run,
@@ -41,6 +43,10 @@ const SECTIONS: [Section; 4] = [
     Section {
         name: "idle",
         run: idle::run,
+    },
+    Section {
+        name: "flood",
+        run: flood::run,
     },
 ];
 
