@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: what pgfw costs, beside an empty program and beside what others use, in one run.
 
+mod attack;
 mod change;
+mod connect;
 mod document;
 mod flat;
 mod flood;
@@ -27,7 +29,7 @@ struct Section {
 }
 
 /// In the order in which they run.
-const SECTIONS: [Section; 5] = [
+const SECTIONS: [Section; 7] = [
     Section {
         name: "packet",
         run: packet::run,
@@ -47,6 +49,14 @@ const SECTIONS: [Section; 5] = [
     Section {
         name: "flood",
         run: flood::run,
+    },
+    Section {
+        name: "connect",
+        run: connect::run,
+    },
+    Section {
+        name: "attack",
+        run: attack::run,
     },
 ];
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use pgfw::config::Attach;
-use pgfw::datapath::{Choice, Control, Datapath};
+use pgfw::datapath::{Choice, Control, Datapath, Mode as AttachedMode};
 use pgfw_common::reason::Reason;
 use pgfw_common::record::ABI;
 use pgfw_tests::lab::{Bpffs, run};
@@ -155,6 +155,25 @@ impl<'link> Filter<'link> {
                 }
             }
         }
+    }
+
+    /// How pgfw runs when it is attached so; it is taken off again.
+    pub(crate) fn tried(&mut self, wanted: Attach) -> Option<AttachedMode> {
+        let host = self.link.host.namespace();
+        let State::Pgfw {
+            datapath,
+            bpffs: _,
+            mode: _,
+        } = &mut self.state
+        else {
+            return None;
+        };
+        let ifindex = host.ifindex(INTERFACE);
+        let attached = host
+            .within(|| datapath.attach(ifindex, wanted))
+            .expect("pgfw attaches");
+        host.within(|| datapath.detach(ifindex)).expect("pgfw detaches");
+        attached.mode
     }
 
     /// Takes it away, so that another may come.

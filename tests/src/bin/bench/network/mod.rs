@@ -3,7 +3,9 @@
 pub(crate) mod connections;
 pub(crate) mod filter;
 pub(crate) mod generator;
+pub(crate) mod pgbench;
 pub(crate) mod rules;
+pub(crate) mod stream;
 pub(crate) mod xdp;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
