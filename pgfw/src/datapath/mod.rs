@@ -21,6 +21,7 @@ mod pins;
 mod preflight;
 mod probe;
 mod slots;
+mod stamp;
 mod sys;
 mod tables;
 mod ticks;
@@ -44,6 +45,7 @@ pub use owner::{Held, Owner};
 pub use pins::Removed;
 pub use probe::{Answer, Probe};
 pub use slots::{Choice, Control};
+pub use stamp::Stamp;
 
 use self::load::Fixed;
 use self::pins::Pins;
@@ -262,7 +264,21 @@ impl Datapath {
         put: &[(CoverageKey, Coverage)],
         remove: &[CoverageKey],
     ) -> Result<(), DatapathError> {
+        if put.is_empty() && remove.is_empty() {
+            return Ok(());
+        }
+        let folder = tables::existing(&self.pins, generation)?;
+        stamp::mark(&folder).map_err(DatapathError::call(format!("mark {}", folder.display())))?;
         tables::update(self.kernel, &self.pins, generation, &self.ticks()?, put, remove)
+    }
+
+    /// Tells, by being another one, that a generation's tables were written since, by whomever.
+    ///
+    /// # Errors
+    /// A generation that is not loaded.
+    pub fn stamp(&self, generation: u64) -> Result<Stamp, DatapathError> {
+        let folder = tables::existing(&self.pins, generation)?;
+        stamp::read(&folder).map_err(DatapathError::call(format!("read {}", folder.display())))
     }
 
     /// What a loaded policy, chosen or not, says about a frame that comes in on `ifindex`. Changes nothing.

@@ -314,8 +314,7 @@ impl Engine {
         let Some(number) = self.judging(&Now::read())? else {
             return Ok(());
         };
-        let config = self.config_of(number)?;
-        let (found, missing) = interfaces::present(&config.firewall.interfaces)?;
+        let (found, missing) = interfaces::present(&self.wanted_interfaces(number)?)?;
         self.name_missing(missing);
         let attached = self.datapath().attached()?;
         let covered = |i: &interfaces::Interface| attached.iter().any(|a| a.alive && a.ifindex == i.index);
@@ -323,7 +322,21 @@ impl Engine {
         if found.iter().all(covered) && attached.iter().all(|a| a.alive) {
             return Ok(());
         }
+        let config = self.config_of(number)?;
         self.attach_all(&config, Missing::Complain)
+    }
+
+    /// The interfaces that a generation names; its config is parsed again only when the ledger was written to.
+    fn wanted_interfaces(&mut self, number: u64) -> Result<Vec<String>, Failure> {
+        let version = self.ledger.version()?;
+        if let Some((of, at, interfaces)) = &self.interfaces
+            && (*of, *at) == (number, version)
+        {
+            return Ok(interfaces.clone());
+        }
+        let interfaces = self.config_of(number)?.firewall.interfaces;
+        self.interfaces = Some((number, version, interfaces.clone()));
+        Ok(interfaces)
     }
 
     /// Tells the journal of an interface that has gone, or has not come yet; `status` finds out by itself.

@@ -271,3 +271,46 @@ fn a_change_widens_before_it_narrows_and_ignores_ticks() {
     assert_eq!(order, ["10.3.0.0/16", "10.1.0.0/16"]);
     assert_eq!(remove, [key("10.2.0.0/16")]);
 }
+
+/// Between one turn and the next the same inputs compile to the same policy; at each, something else is right.
+#[test]
+fn the_clock_alone_changes_a_policy_at_its_turns_only() {
+    let config = config("[[identity]]\nname = \"ann\"\nroles = [\"ann\"]\nnetworks = [\"10.1.0.0/16\"]\n");
+    let entries = [
+        entry(1, EntryKind::Allow, "10.2.0.0/16", Some(100)),
+        entry(2, EntryKind::Deny, "10.3.0.0/16", Some(200)),
+        // Ends within another, which changes nothing but that it is to be forgotten.
+        entry(3, EntryKind::Allow, "10.2.7.0/24", Some(50)),
+        entry(4, EntryKind::Allow, "10.4.0.0/16", None),
+    ];
+    let revoked = Certificate {
+        revoked: Some(WallTime(WALL)),
+        ..certificate("ann", 10, 20)
+    };
+    let certificates = [certificate("ann", 150, 400), revoked];
+    let at = |seconds: u64| Now {
+        boot: BootTime(now().boot.0 + seconds * SECOND),
+        wall_ns: now().wall_ns + i128::from(seconds) * 1_000_000_000,
+    };
+    let inputs = |now| Inputs {
+        config: &config,
+        entries: &entries,
+        certificates: &certificates,
+        now,
+        boot_id: BOOT,
+        generation: 1,
+    };
+    let mut turns = Vec::new();
+    let mut second = 0;
+    while let Some(turn) = next_turn(&inputs(at(second))) {
+        let next = (turn.0 - now().boot.0) / SECOND;
+        assert_eq!(
+            compile(&inputs(at(second))),
+            compile(&inputs(at(next - 1))),
+            "{second} to {next}"
+        );
+        turns.push(next);
+        second = next;
+    }
+    assert_eq!(turns, [50, 100, 150, 200, 400]);
+}

@@ -356,3 +356,9 @@ impl FromIterator<f64> for Samples {
         Samples(values.into_iter().collect())
     }
 }
+
+impl Extend<f64> for Samples {
+    fn extend<I: IntoIterator<Item = f64>>(&mut self, values: I) {
+        self.0.extend(values);
+    }
+}
