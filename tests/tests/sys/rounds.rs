@@ -27,7 +27,8 @@ fn compilations(daemon: &Daemon) -> usize {
 fn looks(site: &Site, daemon: &Daemon, device: &str) {
     let rounds = || daemon.log().matches("nothing to compile").count();
     let before = rounds();
-    site.db.ip(&format!("link add {device} type veth peer name {device}-peer"));
+    site.db
+        .ip(&format!("link add {device} type veth peer name {device}-peer"));
     eventually("a round that finds nothing", PATIENCE, || {
         (rounds() > before).then_some(())
     });

@@ -48,12 +48,12 @@ pub(crate) fn run(report: &mut Report, options: &Options) {
         (
             Sessions::Kept,
             "pgbench under a SYN flood: selects over TLS on open connections",
-            options.pick(8_000, 2_000),
+            options.pick(6_000, 2_000),
         ),
         (
             Sessions::Anew,
             "pgbench under a SYN flood: connecting anew each time",
-            options.pick(160, 40),
+            options.pick(80, 40),
         ),
     ] {
         let results: Vec<RefCell<Results>> = kinds.iter().map(|_| RefCell::default()).collect();
@@ -74,7 +74,7 @@ pub(crate) fn run(report: &mut Report, options: &Options) {
                 })
             })
             .collect();
-        let ratios = interleave(options.pick(9, 2), &mut contestants);
+        let ratios = interleave(options.pick(13, 2), &mut contestants);
         drop(contestants);
         let mut table = Table::new("attack", title, ABOUT);
         for ((kind, ratio), results) in kinds.iter().zip(ratios).zip(&results) {

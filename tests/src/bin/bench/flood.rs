@@ -6,7 +6,7 @@ use pgfw_tests::lab::Namespace;
 
 use crate::Options;
 use crate::network::Link;
-use crate::network::connections::Connections;
+use crate::network::connections::with_open;
 use crate::network::filter::{Filter, Kind};
 use crate::network::generator::{Burst, Generator, Packets};
 use crate::network::rules::Rules;
@@ -68,11 +68,11 @@ pub(crate) fn run(report: &mut Report, options: &Options) {
         .iter()
         .position(|filter| filter.kind == Kind::Pgfw(Mode::Native))
         .expect("pgfw takes part");
-    let connections = Connections::open(&links[pgfw], options.pick(100_000, 2_000));
-    for flood in &with_connections() {
-        table(report, options, &filters, flood);
-    }
-    drop(connections);
+    with_open(&links[pgfw], options.pick(100_000, 2_000), || {
+        for flood in &with_connections() {
+            table(report, options, &filters, flood);
+        }
+    });
     for filter in &mut filters {
         filter.disengage();
     }
@@ -186,7 +186,7 @@ fn table(report: &mut Report, options: &Options, filters: &[Filter<'_>], flood: 
     report.add(table);
 }
 
-/// One burst, in which pgfw must have said the expected about nearly every packet.
+/// One burst, in which pgfw must have said the expected about nearly every packet, and iptables have seen it.
 fn judged(filter: &Filter<'_>, generator: &Generator, packets: Packets, count: u32) -> Burst {
     let before = filter.counted(packets.reason());
     let burst = generator.burst(filter.link, CORE, count);

@@ -2,32 +2,49 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::mpsc;
 
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
 
 use super::{HOST, Link};
 
-/// Sockets of the host, each connected from port 5432 to an address of its own.
-#[derive(Debug)]
-pub(crate) struct Connections {
-    _sockets: Vec<OwnedFd>,
+/// Does something while the host has so many connections from its port 5432, each to an address of its own.
+///
+/// A process may not hold so many descriptors, and raising that limit takes a capability that root in a container lacks;
+/// so threads with descriptors of their own hold a part each.
+pub(crate) fn with_open<T>(link: &Link, count: u32, work: impl FnOnce() -> T) -> T {
+    let part = room();
+    let (ready, all_ready) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let mut ends = Vec::new();
+        for first in (0..count).step_by(part as usize) {
+            let (end, wait) = mpsc::channel::<()>();
+            let ready = ready.clone();
+            ends.push(end);
+            scope.spawn(move || {
+                link.host.namespace().enter();
+                unshare(CloneFlags::CLONE_FILES).expect("a thread can have its own descriptors");
+                let sockets: Vec<OwnedFd> = (first..count.min(first + part)).map(repaired).collect();
+                ready.send(sockets.len()).expect("somebody waits");
+                // Until the other end goes.
+                let _ = wait.recv();
+            });
+        }
+        drop(ready);
+        let open: usize = all_ready.iter().sum::<usize>();
+        assert_eq!(open, count as usize, "connections are open");
+        work()
+    })
 }
 
-impl Connections {
-    /// In TCP's repair mode, which is how a connection moves from one machine to another: `connect` puts the socket among
-    /// the established ones without a packet (net/ipv4/tcp_output.c, tcp_connect).
-    pub(crate) fn open(link: &Link, count: u32) -> Connections {
-        room(u64::from(count) + 4_096);
-        let sockets = link.host.within(|| (0..count).map(repaired).collect());
-        Connections { _sockets: sockets }
-    }
-}
-
+/// In TCP's repair mode, which is how a connection moves from one machine to another: `connect` puts the socket among the
+/// established ones without a packet (net/ipv4/tcp_output.c, tcp_connect).
 fn repaired(number: u32) -> OwnedFd {
     let own = SocketAddr::new(HOST, 5432);
     // 20.0.0.0/8: no flood comes from there.
-    let other = Ipv4Addr::from_bits(20 << 24 | number * 13 & 0x00ff_ffff);
+    let other = Ipv4Addr::from_bits(20 << 24 | number.wrapping_mul(13) & 0x00ff_ffff);
     let other = SocketAddr::new(IpAddr::V4(other), 50_000);
     let socket = socket(
         AddressFamily::Inet,
@@ -53,11 +70,11 @@ fn repaired(number: u32) -> OwnedFd {
     socket
 }
 
-/// Lets this process hold so many descriptors.
-fn room(descriptors: u64) {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
-    if soft < descriptors {
-        setrlimit(Resource::RLIMIT_NOFILE, descriptors, hard.max(descriptors))
-            .unwrap_or_else(|error| panic!("{descriptors} descriptors cannot be had: {error}"));
-    }
+/// Lets this process hold what it may, and says how many descriptors a thread may open beside what there is.
+fn room() -> u32 {
+    const IN_USE: u64 = 500;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the limit that is allowed");
+    let room = hard.saturating_sub(IN_USE).clamp(1, 50_000);
+    u32::try_from(room).expect("clamped")
 }

@@ -203,8 +203,30 @@ impl<'link> Filter<'link> {
         }
     }
 
-    /// How many packets pgfw gave this reason; nothing for everybody else.
+    /// How many packets pgfw gave this reason, or iptables refused; nothing for everybody else.
     pub(crate) fn counted(&self, reason: Reason) -> Option<u64> {
+        match self.kind {
+            // Fragments never get that far, and what is open passes.
+            Kind::Iptables if matches!(reason, Reason::ServiceClosed | Reason::Udp) => Some(self.refused()),
+            _ => self.reasoned(reason),
+        }
+    }
+
+    /// What came to the end of INPUT and was refused for want of a rule, in both families.
+    fn refused(&self) -> u64 {
+        let of = |program: &str| -> Option<u64> {
+            let mut list = self.link.host.command(peer(program, "iptables"));
+            let shown = run(list.args(["-L", "INPUT", "-nvx"])).expect_success();
+            let (_, count) = shown.lines().next()?.split_once("policy DROP ")?;
+            count.split(' ').next()?.parse().ok()
+        };
+        ["iptables", "ip6tables"]
+            .into_iter()
+            .map(|program| of(program).expect("iptables counts what its policy does"))
+            .sum()
+    }
+
+    fn reasoned(&self, reason: Reason) -> Option<u64> {
         let State::Pgfw {
             datapath,
             bpffs: _,
