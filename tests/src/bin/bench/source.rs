@@ -151,7 +151,7 @@ impl Chain {
 }
 
 /// include/uapi/linux/bpf.h: eight bits of operation, registers, sixteen bits of offset, an immediate.
-const fn code(operation: u8, to: u8, from: u8, offset: i16, immediate: i32) -> u64 {
+pub(crate) const fn code(operation: u8, to: u8, from: u8, offset: i16, immediate: i32) -> u64 {
     operation as u64
         | (to as u64) << 8
         | (from as u64) << 12
