@@ -1,5 +1,6 @@
 //! One kind of value each: networks, words, durations, names; and where in the file a wrong one stands.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,10 +28,11 @@ impl File<'_> {
 
     pub(super) fn networks(&self, items: Vec<Text>, key: &str) -> Result<Vec<IpNet>, ConfigError> {
         let mut nets = Vec::new();
+        let mut seen = HashSet::new();
         for item in items {
             let net = parse_network(item.as_ref())
                 .map_err(|(message, remedy)| self.value(&item, key, message, remedy))?;
-            if !nets.contains(&net) {
+            if seen.insert(net) {
                 nets.push(net);
             }
         }

@@ -7,7 +7,7 @@ use super::Shared;
 use crate::clock::{BootTime, Now};
 use crate::ops::{Round, SessionWork};
 
-/// At the latest; the boot clock and the kernel's ticks are compared again then.
+/// At the latest: what a command did without the daemon is found then, and both clocks are compared.
 const ROUND: Duration = Duration::from_secs(60);
 
 /// After a failure, so that a full disk does not fill the journal.
@@ -64,7 +64,12 @@ async fn end_sessions(shared: Shared, work: SessionWork) {
 impl Shared {
     async fn engine_turn(&self) -> Result<Round, crate::failure::Failure> {
         let shared = self.clone();
-        tokio::task::spawn_blocking(move || shared.lock().round())
+        let round = move || {
+            let round = shared.lock().round();
+            super::memory::give_back();
+            round
+        };
+        tokio::task::spawn_blocking(round)
             .await
             .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     }

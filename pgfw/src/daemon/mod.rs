@@ -4,6 +4,7 @@ mod clock_steps;
 mod events;
 mod keeper;
 mod link_changes;
+mod memory;
 mod only_one;
 mod server;
 mod socket;
@@ -42,7 +43,9 @@ impl Shared {
         work: impl FnOnce(&Engine) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let shared = self.clone();
-        joined(tokio::task::spawn_blocking(move || work(&shared.lock())).await)
+        let done = tokio::task::spawn_blocking(move || work(&shared.lock())).await;
+        tokio::task::spawn_blocking(memory::give_back);
+        joined(done)
     }
 
     /// Runs blocking work that needs no engine, and may take long: nobody waits for it but who asked.

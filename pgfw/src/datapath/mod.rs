@@ -44,6 +44,7 @@ pub use owner::{Held, Owner};
 pub use pins::Removed;
 pub use probe::{Answer, Probe};
 pub use slots::{Choice, Control};
+pub use tables::Stamp;
 
 use self::load::Fixed;
 use self::pins::Pins;
@@ -255,6 +256,9 @@ impl Datapath {
         put: &[(CoverageKey, Coverage)],
         remove: &[CoverageKey],
     ) -> Result<(), DatapathError> {
+        if put.is_empty() && remove.is_empty() {
+            return Ok(());
+        }
         grow::settle(&self.pins)?;
         let ticks = self.ticks()?;
         match tables::update(&self.pins, generation, &ticks, put, remove) {
@@ -264,6 +268,14 @@ impl Datapath {
             }
             done => done,
         }
+    }
+
+    /// Tells, by being another one, that a generation's tables were written since, by whomever.
+    ///
+    /// # Errors
+    /// A generation that is not loaded.
+    pub fn stamp(&self, generation: u64) -> Result<Stamp, DatapathError> {
+        tables::stamp(&self.pins, generation)
     }
 
     /// What a loaded policy, chosen or not, says about a frame that comes in on `ifindex`. Changes nothing.

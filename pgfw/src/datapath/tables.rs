@@ -190,6 +190,24 @@ pub(super) fn size(pins: &Pins, generation: u64) -> Result<(u64, u64), DatapathE
     Ok((bytes(used), bytes(all)))
 }
 
+/// Equal as long as nobody has written a generation's table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    map: u32,
+    changes: u64,
+}
+
+/// The table counts its changes, whoever makes them, and one that is made anew is another map.
+pub(super) fn stamp(pins: &Pins, generation: u64) -> Result<Stamp, DatapathError> {
+    let folder = existing(pins, generation)?;
+    let (map, _) = map(&folder)?;
+    let info = map.info().map_err(DatapathError::aya("ask about a table"))?;
+    Ok(Stamp {
+        map: info.id(),
+        changes: open(pins, generation)?.changes(),
+    })
+}
+
 fn open(pins: &Pins, generation: u64) -> Result<Prefixes, DatapathError> {
     let folder = existing(pins, generation)?;
     let (map, lines) = map(&folder)?;

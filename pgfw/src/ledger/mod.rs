@@ -26,6 +26,22 @@ pub use generations::REMEMBERED;
 /// How long a write waits for another process's transaction, which lasts a few fsyncs.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Two of one open ledger are equal as long as nobody has written to the file, this process included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    /// Changes with what others commit (`PRAGMA data_version`).
+    others: i64,
+    /// Rows that this connection has written.
+    own: u64,
+}
+
+impl Version {
+    /// Whether between an earlier one and this nobody has written but this connection.
+    pub fn is_own_since(&self, earlier: &Version) -> bool {
+        self.others == earlier.others
+    }
+}
+
 /// An open ledger. Every writing method is one transaction and returns after it has reached the disk.
 #[derive(Debug)]
 pub struct Ledger {
@@ -73,6 +89,20 @@ impl Ledger {
         self.connection
             .query_row("SELECT id FROM identity", [], |row| row.get(0))
             .map_err(|e| self.error(e))
+    }
+
+    /// Where the ledger stands now.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn version(&self) -> Result<Version, LedgerError> {
+        let others = self
+            .connection
+            .pragma_query_value(None, "data_version", |row| row.get(0));
+        Ok(Version {
+            others: others.map_err(|e| self.error(e))?,
+            own: self.connection.total_changes(),
+        })
     }
 
     fn open_existing(file: &Path) -> Result<Ledger, LedgerError> {

@@ -11,14 +11,14 @@ use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::datapath::{Choice, Control, Datapath, DatapathError, Held, Owner};
 use crate::failure::{Explain, Failure};
-use crate::ledger::Ledger;
 use crate::ledger::types::{Certificate, Entry, Generation};
+use crate::ledger::{Ledger, Version};
 use crate::paths::Paths;
 
 /// The daemon keeps one for its life; a command that works without the daemon opens its own.
 ///
 /// Nothing is cached between calls that another process may have changed: what a command recorded while the
-/// daemon looked away is seen at the next call.
+/// daemon looked away is seen at the next call. What is kept of the last refresh only tells that nothing was.
 #[derive(Debug)]
 pub struct Engine {
     pub(super) paths: Paths,
@@ -39,6 +39,10 @@ pub struct Engine {
     pub(super) complaints: Vec<String>,
     /// Interfaces that the config names and that are not there, as the journal was told.
     pub(super) missing: Vec<String>,
+    /// What the tables in the kernel were last brought to.
+    pub(super) settled: Option<super::refresh::Unchanged>,
+    /// Which interfaces a generation names, as the ledger of that version has it.
+    pub(super) interfaces: Option<(u64, Version, Vec<String>)>,
     pub(super) crls_looked_at: Option<crate::clock::BootTime>,
     pub(super) waiting: super::work::Waiting,
     /// Whoever ends sessions holds one more of it, for as long as that takes.
@@ -95,6 +99,8 @@ impl Engine {
             stays: false,
             complaints: Vec::new(),
             missing: Vec::new(),
+            settled: None,
+            interfaces: None,
             crls_looked_at: None,
             waiting: super::work::Waiting::default(),
             ending: std::sync::Arc::new(()),

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::IpNet;
+
 use super::Engine;
 use super::certificates::store;
+use super::engine::Facts;
 use super::sessions::SessionWork;
 use super::start::Settled;
 use crate::api::Changed;
 use crate::clock::{BootTime, Now};
-use crate::datapath::Choice;
+use crate::config::Config;
+use crate::datapath::{Choice, Stamp};
 use crate::failure::Failure;
-use crate::ledger::LedgerError;
 use crate::ledger::types::Authority;
-use crate::policy::coverage::{Compiled, Coverage, CoverageKey, Until};
+use crate::ledger::{LedgerError, PutEntry, Version};
+use crate::policy::coverage::{Compiled, Coverage, CoverageKey};
 use crate::policy::{self, Difference, Inputs};
 
 impl Engine {
@@ -22,17 +26,23 @@ impl Engine {
     /// # Errors
     /// A ledger that cannot be read, a table that is full.
     pub fn refresh(&mut self) -> Result<Refreshed, Failure> {
+        self.settled = None;
         let now = Now::read();
         // What has to stay counts all the same.
         let _ = self.record_what_was_not();
+        // Before the facts are read: what is written meanwhile makes another version.
+        let version = self.ledger.version()?;
+        let generations = self.referenced()?;
+        let facts = self.facts()?;
         let mut refreshed = Refreshed {
+            compiled: true,
             changed: false,
             next: None,
         };
         let mut failed = None;
-        for number in self.referenced()? {
+        for number in &generations {
             // One that cannot be brought up to date is no reason to leave the other open.
-            match self.refresh_one(number, &now) {
+            match self.refresh_one(*number, &facts, &now) {
                 Ok(one) => {
                     refreshed.changed |= one.changed;
                     refreshed.next = earliest(refreshed.next, one.next);
@@ -42,21 +52,153 @@ impl Engine {
                 }
             }
         }
-        failed.map_or(Ok(refreshed), Err)
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+        self.settled = self.unrecorded.is_empty().then_some(Unchanged {
+            version,
+            tables: self.stamps(&generations)?,
+            now,
+            next: refreshed.next,
+        });
+        Ok(refreshed)
     }
 
-    fn refresh_one(&mut self, number: u64, now: &Now) -> Result<Refreshed, Failure> {
-        let compiled = self.compiled(number, now)?;
+    /// [`Engine::refresh`], where anything that enters it may have changed since the last one.
+    fn refresh_when_due(&mut self) -> Result<Refreshed, Failure> {
+        if let Some(last) = self.still_settled(&Now::read())? {
+            tracing::debug!("nothing to compile");
+            return Ok(Refreshed {
+                compiled: false,
+                changed: false,
+                next: last.next,
+            });
+        }
+        self.refresh()
+    }
+
+    /// The last refresh, as long as the tables are right by it.
+    fn still_settled(&self, now: &Now) -> Result<Option<&Unchanged>, Failure> {
+        match &self.settled {
+            Some(last)
+                if last.holds(now)
+                    && self.unrecorded.is_empty()
+                    && self.ledger.version()? == last.version
+                    && self.stamps(&self.referenced()?)? == last.tables =>
+            {
+                Ok(Some(last))
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// Before a change of what is said about `net` alone: what the tables hold of it, where that is known.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read.
+    pub(super) fn before_change(&self, net: &IpNet, now: &Now) -> Result<Option<Before>, Failure> {
+        if self.still_settled(now)?.is_none() {
+            return Ok(None);
+        }
+        let facts = Facts {
+            entries: self.ledger.entries_touching(net)?,
+            certificates: self.ledger.certificates()?,
+        };
+        let mut tables = Vec::new();
+        for number in self.referenced()? {
+            let config = self.config_of(number)?;
+            let inputs = self.inputs(&config, &facts, number, now);
+            tables.push((number, policy::compile_within(&inputs, net)));
+        }
+        Ok(Some(Before { facts, tables }))
+    }
+
+    /// [`Engine::refresh`] after `put`, of that part of the tables alone that it can have changed.
+    ///
+    /// # Errors
+    /// As for [`Engine::refresh`].
+    pub(super) fn refresh_after(
+        &mut self,
+        put: &PutEntry,
+        before: Option<Before>,
+        now: &Now,
+    ) -> Result<(), Failure> {
+        let (Some(before), Some(settled)) = (before, self.settled.take()) else {
+            return self.refresh().map(drop);
+        };
+        match self.refresh_within(put, before, settled, now) {
+            Ok(settled) => {
+                self.settled = Some(settled);
+                Ok(())
+            }
+            // What did not go in one way may go in the other, or at least in the other generation.
+            Err(_) => self.refresh().map(drop),
+        }
+    }
+
+    fn refresh_within(
+        &mut self,
+        put: &PutEntry,
+        before: Before,
+        mut settled: Unchanged,
+        now: &Now,
+    ) -> Result<Unchanged, Failure> {
+        let PutEntry { entry, replaced } = put;
+        let Before { mut facts, tables } = before;
+        facts
+            .entries
+            .retain(|old| replaced.iter().all(|gone| gone.id != old.id));
+        facts.entries.push(entry.clone());
+        let version = self.ledger.version()?;
+        if version.is_own_since(&settled.version) {
+            settled.version = version;
+        }
+        for (number, had) in &tables {
+            let config = self.config_of(*number)?;
+            let inputs = self.inputs(&config, &facts, *number, now);
+            let wanted = policy::compile_within(&inputs, &entry.net);
+            settled.next = earliest(settled.next, policy::next_turn(&inputs));
+            let Difference { put, remove } = policy::difference(had, &wanted);
+            tracing::debug!(generation = number, net = %entry.net, put = put.len(), "compiled");
+            if let Some(datapath) = &mut self.datapath {
+                datapath.update(*number, &put, &remove)?;
+            }
+        }
+        let generations: Vec<u64> = tables.into_iter().map(|(number, _)| number).collect();
+        settled.tables = self.stamps(&generations)?;
+        Ok(settled)
+    }
+
+    fn refresh_one(&mut self, number: u64, facts: &Facts, now: &Now) -> Result<Refreshed, Failure> {
+        let config = self.config_of(number)?;
+        let inputs = self.inputs(&config, facts, number, now);
+        let (wanted, next) = (policy::compile(&inputs).coverage, policy::next_turn(&inputs));
         let datapath = self
             .datapath
             .as_mut()
             .expect("a generation is referenced by the kernel's record only");
-        let Difference { put, remove } = policy::difference(&datapath.coverage(number)?, &compiled.coverage);
+        let Difference { put, remove } = policy::difference(&datapath.coverage(number)?, &wanted);
+        tracing::debug!(
+            generation = number,
+            put = put.len(),
+            removed = remove.len(),
+            "compiled"
+        );
         datapath.update(number, &put, &remove)?;
         Ok(Refreshed {
+            compiled: true,
             changed: !put.is_empty() || !remove.is_empty(),
-            next: next_end(&compiled.coverage, now.boot),
+            next,
         })
+    }
+
+    /// Which tables judge, or may come to, and that nobody has written to them.
+    fn stamps(&self, generations: &[u64]) -> Result<Vec<(u64, Stamp)>, Failure> {
+        let Some(datapath) = &self.datapath else {
+            return Ok(Vec::new());
+        };
+        let stamp = |number: &u64| Ok((*number, datapath.stamp(*number)?));
+        generations.iter().map(stamp).collect()
     }
 
     /// [`Engine::refresh`] under the lock, for a command that changed ledger or certificates itself.
@@ -92,7 +234,11 @@ impl Engine {
         // The tables before all housekeeping, and no part of it waits for another: a full disk must not keep a network
         // open, nor a session going.
         let mut next = None;
-        part(self.refresh().map(|refreshed| next = refreshed.next));
+        let mut compiled = true;
+        part(self.refresh_when_due().map(|refreshed| {
+            next = refreshed.next;
+            compiled = refreshed.compiled;
+        }));
         part(self.keep_crls());
         let mut sessions = None;
         part(self.retry_work().map(|(retry, work)| {
@@ -100,7 +246,10 @@ impl Engine {
             sessions = work;
         }));
         part(self.attach_missing());
-        part(self.forget_ended());
+        if compiled {
+            // Nothing ends between two turns.
+            part(self.forget_ended());
+        }
         let deadline = self.control()?.pending.map(|(_, deadline)| deadline);
         let retry = (!self.unrecorded.is_empty()).then(|| BootTime(Now::read().boot.0 + RETRY_NS));
         Ok(Round {
@@ -111,8 +260,17 @@ impl Engine {
     }
 
     fn forget_ended(&mut self) -> Result<(), Failure> {
+        let before = self.ledger.version()?;
         for entry in self.ledger.prune(&Now::read(), &self.boot_id)? {
             tracing::info!(net = %entry.net, kind = ?entry.kind, "ended");
+        }
+        // What has ended counted no more.
+        let after = self.ledger.version()?;
+        if let Some(settled) = &mut self.settled
+            && settled.version == before
+            && after.is_own_since(&before)
+        {
+            settled.version = after;
         }
         Ok(())
     }
@@ -158,21 +316,30 @@ impl Engine {
         self.compile(&self.config_of(generation)?, generation, now)
     }
 
-    pub(super) fn compile(
-        &self,
-        config: &crate::config::Config,
+    pub(super) fn compile(&self, config: &Config, generation: u64, now: &Now) -> Result<Compiled, Failure> {
+        Ok(policy::compile(&self.inputs(
+            config,
+            &self.facts()?,
+            generation,
+            now,
+        )))
+    }
+
+    pub(super) fn inputs<'a>(
+        &'a self,
+        config: &'a Config,
+        facts: &'a Facts,
         generation: u64,
         now: &Now,
-    ) -> Result<Compiled, Failure> {
-        let facts = self.facts()?;
-        Ok(policy::compile(&Inputs {
+    ) -> Inputs<'a> {
+        Inputs {
             config,
             entries: &facts.entries,
             certificates: &facts.certificates,
             now: *now,
             boot_id: &self.boot_id,
             generation,
-        }))
+        }
     }
 
     /// Closings that met a full disk are written as soon as there is room.
@@ -186,6 +353,39 @@ const CRL_ROUND_NS: u64 = 3_600_000_000_000;
 
 /// How soon a ledger that had no room is tried again: until then a crash would forget what was closed.
 const RETRY_NS: u64 = 5_000_000_000;
+
+/// What the tables hold of a network and of those inside it, and by which facts.
+#[derive(Debug)]
+pub(super) struct Before {
+    facts: Facts,
+    tables: Vec<(u64, BTreeMap<CoverageKey, Coverage>)>,
+}
+
+/// All that enters a refresh, as it was at the last one that went through: while it is the same, so are the tables.
+#[derive(Debug)]
+pub(super) struct Unchanged {
+    version: Version,
+    tables: Vec<(u64, Stamp)>,
+    now: Now,
+    next: Option<BootTime>,
+}
+
+impl Unchanged {
+    /// Whether the clocks have nothing to say: no end has come, and they are as far apart as they were.
+    fn holds(&self, now: &Now) -> bool {
+        let apart = |now: &Now| now.wall_ns - i128::from(now.boot.0);
+        self.next.is_none_or(|next| now.boot < next)
+            && (apart(now) - apart(&self.now)).abs() <= SAME_CLOCKS_NS
+            && now.boot.0.saturating_sub(self.now.boot.0) < ANYWAY_NS
+    }
+}
+
+/// A wall clock that is slewed wanders: an end by it may be out by this much, a fifth of what counts as the same end.
+const SAME_CLOCKS_NS: i128 = 10_000_000;
+
+/// How often the kernel's tables are compared all the same: an hour. It is what is left to find what another program
+/// wrote into them.
+const ANYWAY_NS: u64 = 3_600_000_000_000;
 
 /// What a round of the keeper leaves.
 #[derive(Debug)]
@@ -201,6 +401,8 @@ pub struct Round {
 /// What a refresh found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refreshed {
+    /// Whether there was anything to compile.
+    pub compiled: bool,
     pub changed: bool,
     /// When the next answer changes by itself.
     pub next: Option<BootTime>,
@@ -211,15 +413,4 @@ fn earliest(a: Option<BootTime>, b: Option<BootTime>) -> Option<BootTime> {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, None) | (None, one) => one,
     }
-}
-
-fn next_end(coverage: &BTreeMap<CoverageKey, Coverage>, after: BootTime) -> Option<BootTime> {
-    coverage
-        .values()
-        .flat_map(|cell| [cell.deny, cell.allow])
-        .filter_map(|until| match until {
-            Until::At(end) if end > after => Some(end),
-            Until::At(_) | Until::Absent | Until::Forever => None,
-        })
-        .min()
 }

@@ -7,7 +7,9 @@ mod difference;
 mod openings;
 #[cfg(test)]
 mod tests;
+mod turn;
 
-pub use compile::{Inputs, compile};
+pub use compile::{Inputs, compile, compile_within};
 pub use difference::{Difference, difference};
-pub use openings::{Answer, Opening, Origin, openings};
+pub use openings::{Answer, Opening, Origin, openings, services};
+pub use turn::next_turn;

@@ -17,6 +17,7 @@ mod life;
 mod missing;
 mod neighbours;
 mod reload;
+mod rounds;
 
 use std::net::IpAddr;
 use std::time::Duration;

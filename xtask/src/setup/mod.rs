@@ -172,13 +172,18 @@ const LAB: [(&str, &str, &str); 15] = [
 ];
 
 /// The same of what `cargo xtask bench` compares with.
-const PEERS: [(&str, &str, &str); 2] = [
+const PEERS: [(&str, &str, &str); 3] = [
     (
         "xdp-tools",
         "xdp-filter",
         "a packet filter in XDP to measure beside",
     ),
     ("nftables", "nft", "the kernel's packet filter to measure beside"),
+    (
+        "ipset",
+        "ipset",
+        "networks for iptables' rules, as many as pgfw gets",
+    ),
 ];
 
 fn missing(needs: &[Need]) -> Vec<Item> {

@@ -172,6 +172,11 @@ impl Prefixes {
         (self.heap.used(), self.heap.capacity())
     }
 
+    /// How many changes were begun and ended; an odd number while one is being made, or was cut short.
+    pub(super) fn changes(&self) -> u64 {
+        self.heap.memory.word(CHANGES)
+    }
+
     /// Puts and removes prefixes. A reader sees each address's answer as it was or as it will be.
     pub(super) fn change(&mut self, put: &[(Prefix, Coverage)], remove: &[Prefix]) -> Result<(), Full> {
         if self.heap.memory.word(CHANGES) % 2 == 1 {

@@ -125,21 +125,21 @@ fn thread_time() -> f64 {
     time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64
 }
 
-fn owned(fd: i32) -> OwnedFd {
+pub(crate) fn owned(fd: i32) -> OwnedFd {
     // SAFETY: bpf(2) returned a descriptor that nobody else holds.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-fn raw(fd: BorrowedFd<'_>) -> u32 {
+pub(crate) fn raw(fd: BorrowedFd<'_>) -> u32 {
     u32::try_from(fd.as_fd().as_raw_fd()).expect("a descriptor")
 }
 
-fn attr() -> bpf_attr {
+pub(crate) fn attr() -> bpf_attr {
     // SAFETY: a union of plain integers; the kernel wants unused bytes to be zero.
     unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
+pub(crate) fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i32> {
     // SAFETY: `attr` is valid for its size, and every pointer in it outlives the call.
     let result = unsafe {
         libc::syscall(

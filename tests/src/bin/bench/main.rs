@@ -1,11 +1,17 @@
 //! `cargo xtask bench`: what pgfw costs, beside an empty program and beside what others use, in one run.
 
+mod attack;
 mod change;
+mod connect;
 mod document;
 mod flat;
+mod flood;
 mod idle;
+mod installed;
 mod kernel;
+mod latency;
 mod machine;
+mod network;
 mod packet;
 mod policies;
 mod race;
@@ -25,7 +31,7 @@ struct Section {
 }
 
 /// In the order in which they run.
-const SECTIONS: [Section; 4] = [
+const SECTIONS: [Section; 7] = [
     Section {
         name: "packet",
         run: packet::run,
@@ -41,6 +47,18 @@ const SECTIONS: [Section; 4] = [
     Section {
         name: "idle",
         run: idle::run,
+    },
+    Section {
+        name: "flood",
+        run: flood::run,
+    },
+    Section {
+        name: "connect",
+        run: connect::run,
+    },
+    Section {
+        name: "attack",
+        run: attack::run,
     },
 ];
 

@@ -99,7 +99,7 @@ pub(crate) fn address(family: Family, number: u32) -> IpAddr {
             word ^= word >> 15;
             word = word.wrapping_mul(MIX4[1]);
             word ^= word >> 13;
-            let first = ((word >> 24) * 222 >> 8) + 1;
+            let first = (((word >> 24) * 222) >> 8) + 1;
             IpAddr::V4(Ipv4Addr::from_bits(first << 24 | word & 0x00ff_ffff))
         }
         Family::V6 => {
@@ -151,7 +151,7 @@ impl Chain {
 }
 
 /// include/uapi/linux/bpf.h: eight bits of operation, registers, sixteen bits of offset, an immediate.
-const fn code(operation: u8, to: u8, from: u8, offset: i16, immediate: i32) -> u64 {
+pub(crate) const fn code(operation: u8, to: u8, from: u8, offset: i16, immediate: i32) -> u64 {
     operation as u64
         | (to as u64) << 8
         | (from as u64) << 12
