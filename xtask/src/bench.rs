@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
             "--bin",
             "bench",
         ])
-        .args(test::runner(&binary)?);
+        .args(test::runner(&binary, &[])?);
     bench.env("PGFW_BIN", &binary).arg("--");
     bench.args(arguments.quick.then_some("--quick"));
     if let Some(file) = &arguments.json {

@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let binary = test::build_pgfw()?;
     let mut demo = shell::cargo();
     demo.args(["run", "--quiet", "--package", "pgfw-tests", "--bin", "demo"])
-        .args(test::runner(&binary)?);
+        .args(test::runner(&binary, &[])?);
     demo.env("PGFW_BIN", &binary)
         .arg("--")
         .args(arguments.keep.then_some("--keep"));

@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod counts;
 mod demo;
 mod fuzz;
 mod setup;
@@ -34,6 +35,10 @@ enum Command {
     Check,
     Demo(demo::Arguments),
     Bench(bench::Arguments),
+    /// Rewrite tests/counts.txt: how many instructions the verifier follows in each program, on this kernel.
+    ///
+    /// A test compares; whoever changes a program on purpose says so by this.
+    Counts,
     Fuzz(fuzz::Arguments),
 }
 
@@ -45,6 +50,7 @@ fn main() -> ExitCode {
         Command::Check => check::run(),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Counts => counts::run(),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match outcome {

@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
                 let mut root = shell::cargo();
                 root.args(["test", "--no-fail-fast", "--package", ROOT])
                     .env("PGFW_BIN", &binary);
-                root.args(runner(&binary)?);
+                root.args(runner(&binary, &[])?);
                 // A lab takes memory and both cores: more of them at once only wait for each other.
                 tally.count(root.args(["--", "--test-threads", "2"]).args(&arguments.filter))?;
             }
@@ -74,16 +74,22 @@ pub(crate) fn need_root() -> Result<()> {
     Ok(())
 }
 
-/// What makes cargo run a binary of the tests as root, while everything is still built by this user.
-pub(crate) fn runner(binary: &Path) -> Result<Vec<String>> {
+/// What makes cargo run a binary of the tests as root, while everything is still built by this user. sudo takes the
+/// environment away: what of it has to be there is named.
+pub(crate) fn runner(binary: &Path, more: &[(&str, &str)]) -> Result<Vec<String>> {
     need_root()?;
     match shell::root() {
         Root::Already | Root::Unavailable => Ok(Vec::new()),
         Root::Sudo => {
-            let setting = format!("PGFW_BIN={}", binary.display());
+            let more = more.iter().map(|(key, value)| format!("'{key}={value}'"));
+            let settings = std::iter::once(format!("'PGFW_BIN={}'", binary.display())).chain(more);
+            let settings: Vec<String> = settings.collect();
             Ok(vec![
                 "--config".into(),
-                format!("target.'cfg(all())'.runner = ['sudo', 'env', '{setting}']"),
+                format!(
+                    "target.'cfg(all())'.runner = ['sudo', 'env', {}]",
+                    settings.join(", ")
+                ),
             ])
         }
     }

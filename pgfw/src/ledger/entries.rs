@@ -27,7 +27,33 @@ impl Ledger {
     /// [`LedgerError`]
     pub fn entries(&self) -> Result<Vec<Entry>, LedgerError> {
         let mut entries = self.rows(&format!("SELECT {COLUMNS} FROM entries"), [], read)?;
-        entries.sort_by(|a, b| (a.net, &a.service, a.kind, a.id).cmp(&(b.net, &b.service, b.kind, b.id)));
+        entries.sort_by(in_order);
+        Ok(entries)
+    }
+
+    /// The entries whose network lies in `net`, or `net` in it, by network. Found by the index as far as text allows: an
+    /// `allow` takes as long with a hundred thousand entries as with ten.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn entries_touching(&self, net: &IpNet) -> Result<Vec<Entry>, LedgerError> {
+        let net = net.trunc();
+        let around = (0..net.prefix_len()).map(|length| IpNet::new_assert(net.addr(), length).trunc());
+        let around: Vec<String> = around.map(|net| net.to_string()).collect();
+        let places = vec!["?"; around.len()].join(", ");
+        let mut entries = self.rows(
+            &format!("SELECT {COLUMNS} FROM entries WHERE net IN ({places})"),
+            rusqlite::params_from_iter(around),
+            read,
+        )?;
+        let (from, below) = texts_within(&net);
+        let inside = self.rows(
+            &format!("SELECT {COLUMNS} FROM entries WHERE net >= ?1 AND net < ?2"),
+            [from, below],
+            |row| net.contains(&read_net(row)?).then(|| read(row)).transpose(),
+        )?;
+        entries.extend(inside.into_iter().flatten());
+        entries.sort_by(in_order);
         Ok(entries)
     }
 
@@ -177,9 +203,48 @@ fn insert(db: &Transaction<'_>, entry: &Entry, id: Option<i64>) -> rusqlite::Res
     ])
 }
 
+/// From the first to below the last text that a network within `net` can have; others may lie between.
+fn texts_within(net: &IpNet) -> (String, String) {
+    // Every network's text begins with a digit, a letter up to f, or a colon.
+    let all = (String::new(), "g".to_owned());
+    let (start, after) = match net {
+        IpNet::V4(net) => {
+            let fixed = usize::from(net.prefix_len() / 8);
+            if fixed == 4 {
+                return (net.to_string(), format!("{net} "));
+            }
+            let octets = net.network().octets();
+            let start: String = octets[..fixed].iter().map(|octet| format!("{octet}.")).collect();
+            // What follows a full stop in ASCII.
+            (start, '/')
+        }
+        IpNet::V6(net) => {
+            let segments = net.network().segments();
+            let fixed = &segments[..usize::from(net.prefix_len() / 16)];
+            // `::` may stand for any of them that is zero (RFC 5952, 4.2), for none before that.
+            let written = fixed.iter().take_while(|segment| **segment != 0);
+            // What follows a colon.
+            (written.map(|segment| format!("{segment:x}:")).collect(), ';')
+        }
+    };
+    if start.is_empty() {
+        return all;
+    }
+    let below = format!("{}{after}", &start[..start.len() - 1]);
+    (start, below)
+}
+
+fn in_order(a: &Entry, b: &Entry) -> std::cmp::Ordering {
+    (a.net, &a.service, a.kind, a.id).cmp(&(b.net, &b.service, b.kind, b.id))
+}
+
+fn read_net(row: &Row<'_>) -> rusqlite::Result<IpNet> {
+    let net = row.get_ref(2)?.as_str()?;
+    net.parse().map_err(|_| bad_value("entries.net", net))
+}
+
 fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let kind: String = row.get(1)?;
-    let net: String = row.get(2)?;
     let generation = |column| {
         row.get::<_, Option<i64>>(column)?
             .map(|n| unsigned("entries.generation", n))
@@ -191,7 +256,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
             .into_iter()
             .find(|k| kind_text(*k) == kind)
             .ok_or_else(|| bad_value("entries.kind", kind))?,
-        net: net.parse().map_err(|_| bad_value("entries.net", net))?,
+        net: read_net(row)?,
         service: row.get(3)?,
         end: read_end(row, 4)?,
         comment: row.get(7)?,

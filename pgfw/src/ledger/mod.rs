@@ -35,6 +35,13 @@ pub struct Version {
     own: u64,
 }
 
+impl Version {
+    /// Whether between an earlier one and this nobody has written but this connection.
+    pub fn is_own_since(&self, earlier: &Version) -> bool {
+        self.others == earlier.others
+    }
+}
+
 /// An open ledger. Every writing method is one transaction and returns after it has reached the disk.
 #[derive(Debug)]
 pub struct Ledger {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::Engine;
+use super::engine::Facts;
 use crate::api::{AddEntry, Changed, RemoveEntry};
 use crate::clock::Now;
 use crate::config::Config;
@@ -54,21 +55,21 @@ impl Engine {
             facts.entries.push(Entry::of(&new, now.wall()));
             self.guard_facts(&facts, &format!("deny {net}"), &now)?;
         }
+        // Where this cannot be known, everything is compiled: what closes does not fail for it.
+        let before = self.before_change(&net.trunc(), &now).unwrap_or(None);
         // In the order in which it was said.
         let put = self
             .record_what_was_not()
             .and_then(|()| self.ledger.put_entry(&new, now.wall()));
         match (put, answer) {
             (Ok(put), Answer::Allow) => {
-                if let Err(failure) = self.refresh() {
+                if let Err(failure) = self.refresh_after(&put, before, &now) {
                     self.ledger.undo_put(&put)?;
                     let _ = self.refresh();
                     return Err(failure);
                 }
             }
-            (Ok(_), Answer::Deny) => {
-                self.refresh()?;
-            }
+            (Ok(put), Answer::Deny) => self.refresh_after(&put, before, &now)?,
             (Err(error), Answer::Allow) => return Err(error.into()),
             (Err(error), Answer::Deny) => {
                 self.unrecorded.deny(new);
@@ -169,10 +170,19 @@ impl Engine {
         about: &[String],
         now: &Now,
     ) -> Result<Vec<String>, Failure> {
-        let openings = self.openings(config, now)?;
-        let compiled = self.compile(config, self.judging(now)?.unwrap_or(0), now)?;
+        let mut facts = Facts {
+            entries: self.ledger.entries_touching(&net)?,
+            certificates: self.ledger.certificates()?,
+        };
+        self.unrecorded
+            .apply(&mut facts.entries, &mut facts.certificates, now.wall());
+        let inputs = self.inputs(config, &facts, self.judging(now)?.unwrap_or(0), now);
+        let openings = policy::openings(&inputs);
         let mut lines = Vec::new();
-        for (service, name) in compiled.names.iter().filter(|(_, name)| about.contains(name)) {
+        for (service, name) in policy::services(config)
+            .iter()
+            .filter(|(_, name)| about.contains(name))
+        {
             let here: Vec<&Opening> = openings.iter().filter(|o| o.service == *service).collect();
             let covers = |answer| {
                 here.iter()

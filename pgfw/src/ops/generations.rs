@@ -12,8 +12,8 @@ use crate::datapath::{Choice, Control};
 use crate::failure::{Explain, Failure};
 use crate::host::interfaces;
 use crate::ledger::types::{Generation, GenerationState};
-use crate::policy::access;
 use crate::policy::coverage::{Compiled, Coverage, Until};
+use crate::policy::{self, access};
 
 /// How long the first policy of a host stands when nobody says otherwise.
 const PROBATION: Duration = Duration::from_secs(300);
@@ -58,11 +58,13 @@ impl Engine {
             Some(g) => Some(self.config_of(g.number)?),
             None => None,
         };
+        let facts = self.facts()?;
         let before = match (&running, &confirmed) {
-            (Some(config), Some(g)) => Some(self.compile(config, g.number, &now)?),
+            (Some(config), Some(g)) => Some(policy::compile(&self.inputs(config, &facts, g.number, &now))),
             (Some(_) | None, _) => None,
         };
-        let after = self.compile(&config, 0, &now)?;
+        let after = policy::compile(&self.inputs(&config, &facts, 0, &now));
+        drop(facts);
         let mut difference = describe(before.as_ref(), &after);
         let rules = access::compile(&config)?;
         let rules_before = running.as_ref().and_then(|config| access::compile(config).ok());
@@ -101,7 +103,7 @@ impl Engine {
             (None, Some(_)) => None,
         };
         self.attachable(&config)?;
-        let number = self.begin(&config, wait.unwrap_or(Duration::from_secs(30)))?;
+        let number = self.begin(&config, &after, wait.unwrap_or(Duration::from_secs(30)))?;
         if let Err(failure) = self.attach_all(&config, Missing::Refuse) {
             self.undo(number)?;
             return Err(failure);
@@ -192,21 +194,20 @@ fn deadline(now: &Now, time: Duration) -> String {
     crate::clock::WallTime(now.wall().0 + i64::try_from(time.as_secs()).unwrap_or(i64::MAX / 2)).rfc3339()
 }
 
+/// Services are numbered anew in each policy; a name stays.
+fn by_name(policy: &Compiled) -> BTreeMap<(&str, ipnet::IpNet), Coverage> {
+    let name = |id| policy.names.get(id).map_or("", String::as_str);
+    policy
+        .coverage
+        .iter()
+        .map(|(key, cell)| ((name(&key.service), key.net), *cell))
+        .collect()
+}
+
 /// The difference in effective access, one line a network.
 fn describe(before: Option<&Compiled>, after: &Compiled) -> Vec<String> {
     let empty = Compiled::default();
-    let flat = |c: &Compiled| -> BTreeMap<(String, ipnet::IpNet), Coverage> {
-        c.coverage
-            .iter()
-            .map(|(key, cell)| {
-                (
-                    (c.names.get(&key.service).cloned().unwrap_or_default(), key.net),
-                    *cell,
-                )
-            })
-            .collect()
-    };
-    let (old, new) = (flat(before.unwrap_or(&empty)), flat(after));
+    let (old, new) = (by_name(before.unwrap_or(&empty)), by_name(after));
     let open =
         |cell: Option<&Coverage>| cell.is_some_and(|c| c.deny == Until::Absent && c.allow != Until::Absent);
     let mut lines = Vec::new();

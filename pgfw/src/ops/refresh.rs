@@ -1,5 +1,9 @@
 //! Brings the tables in the kernel to what ledger, certificates and clocks say now.
 
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
 use super::Engine;
 use super::certificates::store;
 use super::engine::Facts;
@@ -11,8 +15,8 @@ use crate::config::Config;
 use crate::datapath::{Choice, Stamp};
 use crate::failure::Failure;
 use crate::ledger::types::Authority;
-use crate::ledger::{LedgerError, Version};
-use crate::policy::coverage::Compiled;
+use crate::ledger::{LedgerError, PutEntry, Version};
+use crate::policy::coverage::{Compiled, Coverage, CoverageKey};
 use crate::policy::{self, Difference, Inputs};
 
 impl Engine {
@@ -62,13 +66,7 @@ impl Engine {
 
     /// [`Engine::refresh`], where anything that enters it may have changed since the last one.
     fn refresh_when_due(&mut self) -> Result<Refreshed, Failure> {
-        let now = Now::read();
-        if let Some(last) = &self.settled
-            && last.holds(&now)
-            && self.unrecorded.is_empty()
-            && self.ledger.version()? == last.version
-            && self.stamps(&self.referenced()?)? == last.tables
-        {
+        if let Some(last) = self.still_settled(&Now::read())? {
             tracing::debug!("nothing to compile");
             return Ok(Refreshed {
                 compiled: false,
@@ -79,16 +77,113 @@ impl Engine {
         self.refresh()
     }
 
+    /// The last refresh, as long as the tables are right by it.
+    fn still_settled(&self, now: &Now) -> Result<Option<&Unchanged>, Failure> {
+        match &self.settled {
+            Some(last)
+                if last.holds(now)
+                    && self.unrecorded.is_empty()
+                    && self.ledger.version()? == last.version
+                    && self.stamps(&self.referenced()?)? == last.tables =>
+            {
+                Ok(Some(last))
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// Before a change of what is said about `net` alone: what the tables hold of it, where that is known.
+    ///
+    /// # Errors
+    /// A ledger that cannot be read.
+    pub(super) fn before_change(&self, net: &IpNet, now: &Now) -> Result<Option<Before>, Failure> {
+        if self.still_settled(now)?.is_none() {
+            return Ok(None);
+        }
+        let facts = Facts {
+            entries: self.ledger.entries_touching(net)?,
+            certificates: self.ledger.certificates()?,
+        };
+        let mut tables = Vec::new();
+        for number in self.referenced()? {
+            let config = self.config_of(number)?;
+            let inputs = self.inputs(&config, &facts, number, now);
+            tables.push((number, policy::compile_within(&inputs, net)));
+        }
+        Ok(Some(Before { facts, tables }))
+    }
+
+    /// [`Engine::refresh`] after `put`, of that part of the tables alone that it can have changed.
+    ///
+    /// # Errors
+    /// As for [`Engine::refresh`].
+    pub(super) fn refresh_after(
+        &mut self,
+        put: &PutEntry,
+        before: Option<Before>,
+        now: &Now,
+    ) -> Result<(), Failure> {
+        let (Some(before), Some(settled)) = (before, self.settled.take()) else {
+            return self.refresh().map(drop);
+        };
+        match self.refresh_within(put, before, settled, now) {
+            Ok(settled) => {
+                self.settled = Some(settled);
+                Ok(())
+            }
+            // What did not go in one way may go in the other, or at least in the other generation.
+            Err(_) => self.refresh().map(drop),
+        }
+    }
+
+    fn refresh_within(
+        &mut self,
+        put: &PutEntry,
+        before: Before,
+        mut settled: Unchanged,
+        now: &Now,
+    ) -> Result<Unchanged, Failure> {
+        let PutEntry { entry, replaced } = put;
+        let Before { mut facts, tables } = before;
+        facts
+            .entries
+            .retain(|old| replaced.iter().all(|gone| gone.id != old.id));
+        facts.entries.push(entry.clone());
+        let version = self.ledger.version()?;
+        if version.is_own_since(&settled.version) {
+            settled.version = version;
+        }
+        for (number, had) in &tables {
+            let config = self.config_of(*number)?;
+            let inputs = self.inputs(&config, &facts, *number, now);
+            let wanted = policy::compile_within(&inputs, &entry.net);
+            settled.next = earliest(settled.next, policy::next_turn(&inputs));
+            let Difference { put, remove } = policy::difference(had, &wanted);
+            tracing::debug!(generation = number, net = %entry.net, put = put.len(), "compiled");
+            if let Some(datapath) = &mut self.datapath {
+                datapath.update(*number, &put, &remove)?;
+            }
+        }
+        let generations: Vec<u64> = tables.into_iter().map(|(number, _)| number).collect();
+        settled.tables = self.stamps(&generations)?;
+        Ok(settled)
+    }
+
     fn refresh_one(&mut self, number: u64, facts: &Facts, now: &Now) -> Result<Refreshed, Failure> {
         let config = self.config_of(number)?;
         let inputs = self.inputs(&config, facts, number, now);
         let (wanted, next) = (policy::compile(&inputs).coverage, policy::next_turn(&inputs));
-        tracing::debug!(generation = number, networks = wanted.len(), "compiled");
         let datapath = self
             .datapath
             .as_mut()
             .expect("a generation is referenced by the kernel's record only");
         let Difference { put, remove } = policy::difference(&datapath.coverage(number)?, &wanted);
+        tracing::debug!(
+            generation = number,
+            put = put.len(),
+            removed = remove.len(),
+            "compiled"
+        );
         datapath.update(number, &put, &remove)?;
         Ok(Refreshed {
             compiled: true,
@@ -169,10 +264,11 @@ impl Engine {
         for entry in self.ledger.prune(&Now::read(), &self.boot_id)? {
             tracing::info!(net = %entry.net, kind = ?entry.kind, "ended");
         }
-        // What has ended counted no more; and nobody else has written, for want of the lock.
+        // What has ended counted no more.
         let after = self.ledger.version()?;
         if let Some(settled) = &mut self.settled
             && settled.version == before
+            && after.is_own_since(&before)
         {
             settled.version = after;
         }
@@ -229,7 +325,13 @@ impl Engine {
         )))
     }
 
-    fn inputs<'a>(&'a self, config: &'a Config, facts: &'a Facts, generation: u64, now: &Now) -> Inputs<'a> {
+    pub(super) fn inputs<'a>(
+        &'a self,
+        config: &'a Config,
+        facts: &'a Facts,
+        generation: u64,
+        now: &Now,
+    ) -> Inputs<'a> {
         Inputs {
             config,
             entries: &facts.entries,
@@ -251,6 +353,13 @@ const CRL_ROUND_NS: u64 = 3_600_000_000_000;
 
 /// How soon a ledger that had no room is tried again: until then a crash would forget what was closed.
 const RETRY_NS: u64 = 5_000_000_000;
+
+/// What the tables hold of a network and of those inside it, and by which facts.
+#[derive(Debug)]
+pub(super) struct Before {
+    facts: Facts,
+    tables: Vec<(u64, BTreeMap<CoverageKey, Coverage>)>,
+}
 
 /// All that enters a refresh, as it was at the last one that went through: while it is the same, so are the tables.
 #[derive(Debug)]

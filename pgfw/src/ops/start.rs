@@ -15,6 +15,7 @@ use crate::host::interfaces;
 use crate::ledger::Ledger;
 use crate::ledger::types::{EntryEnd, GenerationState};
 use crate::paths::Paths;
+use crate::policy::coverage::Compiled;
 
 /// How a start ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,9 +124,10 @@ impl Engine {
         self.attachable(&config)?;
         // Some drivers say only when asked in earnest that they take no program. Until a policy begins, what is attached
         // lets everything pass: a start that cannot, and is tried again, leaves no row and cuts nobody.
-        let begun = self
-            .attach_all(&config, Missing::Refuse)
-            .and_then(|()| self.begin(&config, probation));
+        let begun = self.attach_all(&config, Missing::Refuse).and_then(|()| {
+            let compiled = self.compile(&config, 0, &Now::read())?;
+            self.begin(&config, &compiled, probation)
+        });
         let generation = match begun {
             Ok(generation) => generation,
             Err(failure) => {
@@ -180,20 +182,26 @@ impl Engine {
     }
 
     /// Loads `config` as a new pending generation beside the confirmed one and lets it judge until the deadline.
-    pub(super) fn begin(&mut self, config: &Config, time: Duration) -> Result<u64, Failure> {
+    /// `compiled` is what it compiles to in no generation in particular: nothing waits for a new one yet.
+    pub(super) fn begin(
+        &mut self,
+        config: &Config,
+        compiled: &Compiled,
+        time: Duration,
+    ) -> Result<u64, Failure> {
         let now = Now::read();
         let deadline = EntryEnd::after(time, &now, &self.boot_id);
         self.ledger.forget_generations(&self.referenced()?)?;
         let number = self.ledger.begin(&config.text, &deadline, now.wall())?;
         let confirmed = self.control()?.confirmed;
-        let loaded = self.compiled(number, &now).and_then(|compiled| {
-            self.datapath().load(number, &compiled)?;
-            let pending = Some((Choice::Generation(number), deadline.boot));
-            Ok(self.datapath().set_control(Control { confirmed, pending })?)
-        });
-        if let Err(failure) = loaded {
+        let pending = Some((Choice::Generation(number), deadline.boot));
+        let loaded = self
+            .datapath()
+            .load(number, compiled)
+            .and_then(|()| self.datapath().set_control(Control { confirmed, pending }));
+        if let Err(error) = loaded {
             self.undo(number)?;
-            return Err(failure);
+            return Err(error.into());
         }
         #[cfg(feature = "log")]
         self.datapath().follow_diagnostics(number)?;

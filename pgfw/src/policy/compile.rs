@@ -47,6 +47,34 @@ pub fn compile(inputs: &Inputs<'_>) -> Compiled {
     }
 }
 
+/// The part of a policy's coverage that what is said about `net` decides: its own prefix and those inside it.
+///
+/// Prefixes nest or are disjoint. So whatever covers one of these covers `net` too or lies inside it, and nothing else
+/// has to be looked at; entries that do not touch it may be missing from `inputs`.
+pub fn compile_within(inputs: &Inputs<'_>, net: &IpNet) -> BTreeMap<CoverageKey, Coverage> {
+    let mut by_service: BTreeMap<ServiceId, Vec<Opening>> = BTreeMap::new();
+    for opening in openings(inputs)
+        .into_iter()
+        .filter(|opening| touches(&opening.net, net))
+    {
+        by_service.entry(opening.service).or_default().push(opening);
+    }
+    let cells = |(service, openings): (ServiceId, Vec<Opening>)| {
+        let key = move |net| CoverageKey { service, net };
+        flatten(&openings)
+            .into_iter()
+            .map(move |(net, cell)| (key(net), cell))
+    };
+    let mut coverage: BTreeMap<_, _> = by_service.into_iter().flat_map(cells).collect();
+    coverage.retain(|key, _| net.contains(&key.net));
+    coverage
+}
+
+/// Whether one of two networks lies in the other.
+pub(super) fn touches(one: &IpNet, other: &IpNet) -> bool {
+    one.contains(other) || other.contains(one)
+}
+
 /// What is said about exactly one prefix, before what covers it is taken in.
 #[derive(Debug, Clone, Copy)]
 struct Said {

@@ -9,7 +9,7 @@ mod openings;
 mod tests;
 mod turn;
 
-pub use compile::{Inputs, compile};
+pub use compile::{Inputs, compile, compile_within};
 pub use difference::{Difference, difference};
-pub use openings::{Answer, Opening, Origin, openings};
+pub use openings::{Answer, Opening, Origin, openings, services};
 pub use turn::next_turn;

@@ -89,6 +89,11 @@ impl Services {
     }
 }
 
+/// The services of a config by their numbers.
+pub fn services(config: &crate::config::Config) -> BTreeMap<ServiceId, String> {
+    Services::of(config).names
+}
+
 /// Every opening that counts now. What has ended, is revoked or not yet valid is not among them.
 pub fn openings(inputs: &Inputs<'_>) -> Vec<Opening> {
     let services = Services::of(inputs.config);

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::compile::touches;
 use super::coverage::{Compiled, Coverage, CoverageKey, ServiceId, Until};
 use super::*;
 use crate::clock::{BootTime, Now, WallTime};
@@ -313,4 +314,61 @@ fn the_clock_alone_changes_a_policy_at_its_turns_only() {
         second = next;
     }
     assert_eq!(turns, [50, 100, 150, 200, 400]);
+}
+
+/// What an entry changes lies within its network, and is found by looking at what touches that alone.
+#[test]
+fn the_part_of_a_policy_is_the_part_of_the_whole() {
+    let config = config("");
+    let nets = [
+        "0.0.0.0/0",
+        "10.0.0.0/8",
+        "10.1.0.0/16",
+        "10.1.2.0/24",
+        "10.1.2.3/32",
+        "10.2.0.0/16",
+        "192.168.1.0/24",
+        "192.168.1.7/32",
+        "::/0",
+        "fd00::/16",
+        "fd00:1::/32",
+    ];
+    let all: Vec<Entry> = (0_i64..)
+        .zip(nets)
+        .map(|(id, net)| {
+            let (kind, end) = match id % 4 {
+                0 => (EntryKind::Allow, Some(100 + id.cast_unsigned())),
+                1 => (EntryKind::Deny, Some(50)),
+                2 => (EntryKind::Allow, None),
+                _ => (EntryKind::Deny, None),
+            };
+            entry(id, kind, net, end)
+        })
+        .collect();
+    fn inputs<'a>(config: &'a Config, entries: &'a [Entry]) -> Inputs<'a> {
+        Inputs {
+            config,
+            entries,
+            certificates: &[],
+            now: now(),
+            boot_id: BOOT,
+            generation: 1,
+        }
+    }
+    // Each entry comes last once.
+    for last in 0..all.len() {
+        let (mut before, mut after) = (all.clone(), all.clone());
+        let net = before.remove(last).net;
+        let mut whole = compile(&inputs(&config, &before)).coverage;
+        for entries in [&mut before, &mut after] {
+            entries.retain(|entry| touches(&entry.net, &net));
+        }
+        let Difference { put, remove } = difference(
+            &compile_within(&inputs(&config, &before), &net),
+            &compile_within(&inputs(&config, &after), &net),
+        );
+        whole.extend(put);
+        whole.retain(|key, _| !remove.contains(key));
+        assert_eq!(whole, compile(&inputs(&config, &all)).coverage, "{net}");
+    }
 }

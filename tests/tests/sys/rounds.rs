@@ -53,6 +53,40 @@ fn a_round_with_nothing_new_compiles_nothing() {
 }
 
 #[test]
+fn a_change_of_one_network_leaves_the_tables_as_a_whole_compilation_would() {
+    let site = Site::new();
+    let (pgfw, daemon) = talkative(&site);
+    for change in [
+        &["allow", "10.0.0.0/8"][..],
+        &["deny", "10.1.0.0/16"],
+        &["allow", "10.1.2.0/24", "--for", "1h"],
+        &["allow", "10.1.2.0/24", "--for", "2h"],
+        &["deny", "10.1.2.3", "--for", "1h", "--service", "main"],
+        &["allow", "fd00::/16"],
+        &["deny", "fd00:20::/64", "--service", "main"],
+        &["allow", "0.0.0.0/0", "--service", "main"],
+        &["deny", "10.0.0.0/8", "--for", "1h"],
+    ] {
+        pgfw.ok(change);
+    }
+    let last = || {
+        let log = daemon.log();
+        let line = log.lines().rfind(|line| line.contains("compiled"));
+        line.unwrap_or_default().to_owned()
+    };
+    // Of one network, and those inside it with it.
+    let said = last();
+    assert!(
+        said.contains("net=10.0.0.0/8 put=") && !said.ends_with("put=1"),
+        "{}",
+        daemon.log()
+    );
+    // The same file again: nothing is loaded, everything compared.
+    assert!(pgfw.ok(&["reload"]).contains("nothing was changed"));
+    assert!(last().contains("put=0 removed=0"), "{}", daemon.log());
+}
+
+#[test]
 fn what_another_process_wrote_into_the_ledger_counts_at_the_next_round() {
     let site = Site::new();
     let _server = EchoServer::start(&site.db, "[::]:5432");

@@ -179,7 +179,11 @@ const PEERS: [(&str, &str, &str); 3] = [
         "a packet filter in XDP to measure beside",
     ),
     ("nftables", "nft", "the kernel's packet filter to measure beside"),
-    ("ipset", "ipset", "networks for iptables' rules, as many as pgfw gets"),
+    (
+        "ipset",
+        "ipset",
+        "networks for iptables' rules, as many as pgfw gets",
+    ),
 ];
 
 fn missing(needs: &[Need]) -> Vec<Item> {

@@ -132,3 +132,52 @@ fn a_duration_keeps_to_the_boot_clock_and_survives_a_reboot_by_the_wall_clock() 
     assert_eq!(ended.len(), 1);
     assert_eq!(ledger.entries().unwrap().len(), 1);
 }
+
+#[test]
+fn entries_that_touch_a_network_are_found_whatever_its_text() {
+    const NETS: [&str; 25] = [
+        "0.0.0.0/0",
+        "1.0.0.0/8",
+        "10.0.0.0/7",
+        "10.0.0.0/8",
+        "10.1.0.0/16",
+        "10.1.2.0/23",
+        "10.1.2.0/24",
+        "10.1.2.3/32",
+        "10.1.20.0/24",
+        "10.10.0.0/16",
+        "100.0.0.0/8",
+        "101.1.2.3/32",
+        "255.255.255.255/32",
+        "::/0",
+        "::/16",
+        "::1/128",
+        "1::/16",
+        "1:0:2::/48",
+        "1:0:2:3::/64",
+        "1:2::/32",
+        "10::/16",
+        "fd00:1::/32",
+        "fd00:1:0:5::/64",
+        "fd00:1::7/128",
+        "ffff:ffff::/32",
+    ];
+    let (_folder, mut ledger) = ledger();
+    for text in NETS {
+        ledger.put_entry(&allow(text), T0).unwrap();
+    }
+    let all = ledger.entries().unwrap();
+    for text in NETS.into_iter().chain([
+        "10.1.2.4/32",
+        "10.1.2.0/25",
+        "10.0.0.0/9",
+        "1:0:2::/47",
+        "1::/15",
+        "9.0.0.0/8",
+    ]) {
+        let net = net(text);
+        let mut wanted = all.clone();
+        wanted.retain(|entry| entry.net.contains(&net) || net.contains(&entry.net));
+        assert_eq!(ledger.entries_touching(&net).unwrap(), wanted, "{text}");
+    }
+}

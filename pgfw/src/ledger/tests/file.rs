@@ -161,3 +161,29 @@ fn a_transaction_cut_off_in_the_middle_leaves_no_trace() {
     assert_eq!(recovered.entries().unwrap()[0].net, net("10.0.0.0/8"));
     assert_eq!(recovered.pending_work().unwrap(), []);
 }
+
+#[test]
+fn a_version_stays_until_anybody_writes() {
+    let (folder, mut ledger) = ledger();
+    let mut other = Ledger::open(&folder.path().join("ledger.db")).unwrap();
+    let first = ledger.version().unwrap();
+    ledger.entries().unwrap();
+    other.entries().unwrap();
+    assert_eq!(ledger.version().unwrap(), first);
+    ledger.put_entry(&allow("10.0.0.0/8"), T0).unwrap();
+    let second = ledger.version().unwrap();
+    assert_ne!(second, first);
+    other.put_entry(&allow("10.1.0.0/16"), T0).unwrap();
+    let third = ledger.version().unwrap();
+    assert_ne!(third, second);
+    // What changes nothing is no version of its own.
+    other.put_entry(&pending("10.2.0.0/16", 7), T0).unwrap_err();
+    assert_eq!(ledger.version().unwrap(), third);
+}
+
+fn pending(text: &str, generation: u64) -> NewEntry {
+    NewEntry {
+        generation: Some(generation),
+        ..allow(text)
+    }
+}

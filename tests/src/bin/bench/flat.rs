@@ -152,7 +152,7 @@ fn pins(folder: &Path) -> u64 {
         .sum()
 }
 
-fn thousands(number: usize) -> String {
+pub(crate) fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -43,7 +43,7 @@ impl<'a> Race<'a> {
         Race {
             lanes: Vec::new(),
             floors: BTreeMap::new(),
-            repeat: options.pick(400_000, 50_000),
+            repeat: options.pick(200_000, 50_000),
             frags: frags(bench),
         }
     }

@@ -184,11 +184,9 @@ impl Row {
             | Unit::Milliseconds
             | Unit::Seconds
             | Unit::Mebibytes
-            | Unit::Mpps
             | Unit::PerSecond
             | Unit::Gigabits
-            | Unit::Ratio
-            | Unit::Count => String::new(),
+            | Unit::Ratio => String::new(),
         }
     }
 
@@ -234,14 +232,11 @@ pub(crate) enum Unit {
     Milliseconds,
     Seconds,
     Mebibytes,
-    /// Million packets a second.
-    Mpps,
     /// Transactions, connections.
     PerSecond,
     /// Gigabits a second.
     Gigabits,
     Ratio,
-    Count,
 }
 
 impl Unit {
@@ -252,28 +247,27 @@ impl Unit {
             Unit::Milliseconds => "ms",
             Unit::Seconds => "s",
             Unit::Mebibytes => "MiB",
-            Unit::Mpps => "Mpps",
             Unit::PerSecond => "/s",
             Unit::Gigabits => "Gbit/s",
             Unit::Ratio => "",
-            Unit::Count => "",
         }
     }
 
     fn number(self, value: f64) -> String {
         let decimals = match self {
-            Unit::PerSecond | Unit::Count => 0,
+            Unit::PerSecond => 0,
             Unit::OverEmpty | Unit::Nanoseconds | Unit::Mebibytes | Unit::Gigabits => 1,
-            Unit::Milliseconds | Unit::Mpps => 2,
+            Unit::Milliseconds => 2,
             Unit::Seconds | Unit::Ratio => 3,
         };
         format!("{value:.decimals$}")
     }
 
     fn show(self, value: f64) -> String {
-        let unit = match self {
-            Unit::OverEmpty => "ns",
-            other => other.name(),
+        let unit = if self == Unit::OverEmpty {
+            "ns"
+        } else {
+            self.name()
         };
         format!("{} {unit}", self.number(value)).trim_end().to_owned()
     }

@@ -32,7 +32,10 @@ pub(crate) fn interleave(rounds: usize, contestants: &mut [Contestant<'_>]) -> V
             order.reverse();
         }
         for index in order {
-            samples[index].push((contestants[index].measure)());
+            let contestant = &mut contestants[index];
+            let value = (contestant.measure)();
+            assert!(value.is_finite(), "{}: {value}", contestant.name);
+            samples[index].push(value);
         }
     }
     samples

@@ -99,7 +99,7 @@ pub(crate) fn address(family: Family, number: u32) -> IpAddr {
             word ^= word >> 15;
             word = word.wrapping_mul(MIX4[1]);
             word ^= word >> 13;
-            let first = ((word >> 24) * 222 >> 8) + 1;
+            let first = (((word >> 24) * 222) >> 8) + 1;
             IpAddr::V4(Ipv4Addr::from_bits(first << 24 | word & 0x00ff_ffff))
         }
         Family::V6 => {
