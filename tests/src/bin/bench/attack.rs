@@ -82,7 +82,14 @@ pub(crate) fn run(report: &mut Report, options: &Options) {
             let row = Row::new(name, Unit::Ratio, ratio).beside(results.borrow().sentence());
             table.row(match kind {
                 Kind::Pgfw(_) => row.at_least(0.8),
-                _ => row,
+                Kind::Nothing
+                | Kind::DropAll
+                | Kind::PassAll(_)
+                | Kind::Only(_)
+                | Kind::XdpFilter
+                | Kind::Iptables
+                | Kind::Nftables
+                | Kind::Ingress => row,
             });
         }
         report.add(table);

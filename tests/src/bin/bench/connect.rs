@@ -17,12 +17,12 @@ use crate::network::{Link, stream};
 use crate::report::{Report, Row, Samples, Table, Unit};
 use crate::round::{Contestant, interleave};
 
-/// Everybody who lets the client in.
+/// Everybody who lets the client in; who is compared stands side by side.
 const FILTERS: [Kind; 7] = [
     Kind::Nothing,
     Kind::PassAll(Mode::Native),
-    Kind::PassAll(Mode::Generic),
     Kind::Pgfw(Mode::Native),
+    Kind::PassAll(Mode::Generic),
     Kind::Pgfw(Mode::Generic),
     Kind::Nftables,
     Kind::Iptables,
@@ -74,7 +74,7 @@ fn find<'a, 'link>(filters: &'a [RefCell<Filter<'link>>], kind: Kind) -> &'a Ref
 }
 
 fn streams(report: &mut Report, options: &Options, link: &Link, filters: &[RefCell<Filter<'_>>], auto: Mode) {
-    let slice = Duration::from_millis(options.pick(250, 50));
+    let slice = Duration::from_millis(options.pick(120, 50));
     let samples = rounds(options.pick(15, 3), filters, || {
         stream::gigabits(link, CORE, slice)
     });

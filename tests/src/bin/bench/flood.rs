@@ -142,9 +142,9 @@ fn table(report: &mut Report, options: &Options, filters: &[Filter<'_>], flood: 
     };
     let taking_part: Vec<&Filter<'_>> = filters
         .iter()
-        .filter(|filter| match filter.kind {
-            Kind::DropAll | Kind::PassAll(_) => filter.kind == zero,
-            _ => true,
+        .filter(|filter| {
+            let same = matches!(filter.kind, Kind::DropAll | Kind::PassAll(_));
+            !same || filter.kind == zero
         })
         .collect();
     let mut contestants: Vec<Contestant<'_>> = taking_part

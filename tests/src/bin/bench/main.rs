@@ -21,6 +21,9 @@ mod source;
 
 use std::path::PathBuf;
 
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
 use machine::Machine;
 use report::Report;
 
@@ -80,6 +83,7 @@ fn main() {
     if !nix::unistd::geteuid().is_root() {
         fail("the bench loads programs and makes network namespaces: run it as root");
     }
+    keep_mounts();
     let words: Vec<String> = std::env::args().skip(1).collect();
     let asked = Asked::parse(&words);
     let machine = Machine::this(
@@ -104,6 +108,14 @@ fn main() {
     if asked.document {
         document::write(&report, &machine).unwrap_or_else(|error| fail(&format!("docs/cost.md: {error}")));
     }
+}
+
+/// What is mounted from here on goes with this process, however that ends.
+fn keep_mounts() {
+    const NONE: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS).expect("mounts of one's own");
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
+        .expect("mounts that nobody else sees");
 }
 
 /// What the command line said.

@@ -28,6 +28,8 @@ pub(crate) fn with_open<T>(link: &Link, count: u32, work: impl FnOnce() -> T) ->
                 unshare(CloneFlags::CLONE_FILES).expect("a thread can have its own descriptors");
                 let sockets: Vec<OwnedFd> = (first..count.min(first + part)).map(repaired).collect();
                 ready.send(sockets.len()).expect("somebody waits");
+                // Nobody counts on until the last of these goes.
+                drop(ready);
                 // Until the other end goes.
                 let _ = wait.recv();
             });

@@ -69,7 +69,7 @@ enum State {
         standing: Option<OwnedFd>,
     },
     Pgfw {
-        datapath: Datapath,
+        datapath: Box<Datapath>,
         bpffs: Bpffs,
         mode: Mode,
     },
@@ -205,11 +205,11 @@ impl<'link> Filter<'link> {
 
     /// How many packets pgfw gave this reason, or iptables refused; nothing for everybody else.
     pub(crate) fn counted(&self, reason: Reason) -> Option<u64> {
-        match self.kind {
-            // Fragments never get that far, and what is open passes.
-            Kind::Iptables if matches!(reason, Reason::ServiceClosed | Reason::Udp) => Some(self.refused()),
-            _ => self.reasoned(reason),
+        // Fragments never get to the rules, and what is open passes.
+        if self.kind == Kind::Iptables && matches!(reason, Reason::ServiceClosed | Reason::Udp) {
+            return Some(self.refused());
         }
+        self.reasoned(reason)
     }
 
     /// What came to the end of INPUT and was refused for want of a rule, in both families.
@@ -284,7 +284,7 @@ fn pgfw(rules: &Rules, mode: Mode) -> State {
     };
     datapath.set_control(control).expect("a control record");
     State::Pgfw {
-        datapath,
+        datapath: Box::new(datapath),
         bpffs,
         mode,
     }
