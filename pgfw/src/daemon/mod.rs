@@ -82,6 +82,7 @@ fn joined<T>(done: Result<Result<T, Failure>, tokio::task::JoinError>) -> Result
 /// # Errors
 /// A second daemon, a config or an interface that is wrong at the first start, a kernel that lacks something.
 pub fn run(paths: &Paths, probation: Duration) -> Result<(), Failure> {
+    memory::prepare();
     log_to_journal();
     let _only_one = only_one::take(paths)?;
     let (engine, started) = Engine::start(paths, probation)?;

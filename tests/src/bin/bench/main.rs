@@ -86,11 +86,7 @@ fn main() {
     keep_mounts();
     let words: Vec<String> = std::env::args().skip(1).collect();
     let asked = Asked::parse(&words);
-    let machine = Machine::this(
-        format!("cargo xtask bench {}", words.join(" "))
-            .trim_end()
-            .to_owned(),
-    );
+    let machine = Machine::this(asked.command());
     println!("{}", machine.sentence());
     let mut report = Report::default();
     for section in &SECTIONS {
@@ -128,6 +124,15 @@ struct Asked {
 }
 
 impl Asked {
+    /// The command line, but for the name of a file that means something on this machine only.
+    fn command(&self) -> String {
+        let quick = self.options.quick.then_some("--quick");
+        let words = quick.into_iter().chain(self.sections.iter().map(String::as_str));
+        words.fold("cargo xtask bench".to_owned(), |line, word| {
+            format!("{line} {word}")
+        })
+    }
+
     fn parse(words: &[String]) -> Asked {
         let mut asked = Asked::default();
         let mut words = words.iter();
