@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use crate::config::OnStop;
 use crate::failure::{Explain, Failure};
+use crate::fault::{Step, step};
 use crate::ops::{Engine, Started};
 use crate::paths::Paths;
 
@@ -110,12 +111,14 @@ async fn serve(paths: &Paths, shared: &Shared) -> Result<(), Failure> {
         signals(SignalKind::interrupt())?,
     );
     let listener = socket::listen(&paths.socket)?;
+    step(Step::SocketMade);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(keeper::keep(shared.clone()));
     clock_steps::watch(shared.clone());
     link_changes::watch(shared.clone());
     tasks.spawn(server::serve(listener, shared.clone()));
     notify(&[sd_notify::NotifyState::Ready]);
+    step(Step::Ready);
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
@@ -126,9 +129,11 @@ async fn serve(paths: &Paths, shared: &Shared) -> Result<(), Failure> {
         }
     }
     notify(&[sd_notify::NotifyState::Stopping]);
+    step(Step::StopHeard);
     tasks.shutdown().await;
     // The socket goes with the daemon: whoever finds one can reach one.
     let _ = std::fs::remove_file(&paths.socket);
+    step(Step::SocketGone);
     Ok(())
 }
 
@@ -140,7 +145,10 @@ fn on_stop(shared: &Shared) {
         .is_ok_and(|c| c.firewall.on_stop == OnStop::Detach);
     if detach && engine.owns_the_pins() {
         match crate::ops::off(engine.paths()) {
-            Ok(removed) => tracing::info!("stopped: {}", removed.lines.join(" ")),
+            Ok(removed) => {
+                step(Step::Detached);
+                tracing::info!("stopped: {}", removed.lines.join(" "));
+            }
             Err(failure) => tracing::error!("{failure}"),
         }
     } else {

@@ -18,6 +18,7 @@ use super::load::Fixed;
 use super::pins::{Direction, Pins, remove_pin};
 use super::sys::{self, LinkInfo};
 use crate::config::Attach;
+use crate::fault::{Step, step};
 
 /// One interface with a link of pgfw's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,7 @@ pub(super) fn attach(
         Some(_) => replace_xdp(&mut fixed.entry, &path)?,
         None => attach_xdp(kernel, &fixed.entry, &device, ifindex, wanted, &path)?,
     }
+    step(Step::AttachedIn);
     let ours = id(fixed.egress.fd())?;
     let way_out = match egress::standing(pins, ifindex)? {
         Some(program) if program == ours => Ok(()),

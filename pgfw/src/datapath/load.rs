@@ -15,6 +15,7 @@ use super::pins::Pins;
 use super::tables;
 use super::ticks::Ticks;
 use crate::config::Echo;
+use crate::fault::{Step, step};
 use crate::policy::coverage::{Compiled, Settings};
 
 // Pins. The programs' names in the object are `kernel.rs`'s to say.
@@ -118,6 +119,7 @@ fn fill(
         .map_max_entries(maps::COVERAGE6, v6.saturating_add(HEADROOM));
     let mut ebpf = load_object(&mut loader)?;
     tables::fill(kernel, pins, generation, policy, ticks)?;
+    step(Step::TablesFilled);
     for (name, kind) in [(NOTE, Kind::Classifier), (PROBE, Kind::Xdp), (POLICY, Kind::Xdp)] {
         load_and_pin(&mut ebpf, kernel, name, kind, &folder.join(name))?;
     }

@@ -50,6 +50,7 @@ use self::pins::Pins;
 use self::slots::{ControlWord, Occupants};
 use self::ticks::Ticks;
 use crate::config::Attach;
+use crate::fault::{Step, step};
 use crate::policy::coverage::{Compiled, Coverage, CoverageKey, ServiceId, ServicePort};
 
 /// One instance's programs and tables in the kernel.
@@ -163,6 +164,7 @@ impl Datapath {
         }
         self.clear(free)?;
         load::generation(self.kernel, &self.pins, generation, policy, &ticks)?;
+        step(Step::ProgramsPinned);
         let folder = self.pins.generation(generation);
         let note = SchedClassifier::from_pin(folder.join(load::NOTE))
             .map_err(DatapathError::aya("open the pinned program note"))?;
@@ -176,6 +178,7 @@ impl Datapath {
                 0,
             )
             .map_err(fill())?;
+        step(Step::HalfInSlot);
         maps::slots(&self.pins.object(maps::SLOTS))?
             .set(
                 free,

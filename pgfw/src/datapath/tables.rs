@@ -16,6 +16,7 @@ use super::kernel::Kernel;
 use super::maps::{self, Raw, Record};
 use super::pins::Pins;
 use super::ticks::{self, Ticks};
+use crate::fault::{Step, step};
 use crate::policy::coverage::{Compiled, Coverage, CoverageKey, ServiceId, ServicePort};
 
 /// How many IPv4 and IPv6 networks there are.
@@ -123,6 +124,9 @@ pub(super) fn update(
             return Err(error);
         }
         done.push((key, before));
+    }
+    if !put.is_empty() || !remove.is_empty() {
+        step(Step::RowsPut);
     }
     for key in remove {
         tables.remove(key)?;

@@ -9,6 +9,7 @@ use crate::api::{AddEntry, Changed, RemoveEntry};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::failure::{Code, Explain, Failure};
+use crate::fault::{Step, step};
 use crate::ledger::LedgerError;
 use crate::ledger::types::{Entry, EntryEnd, EntryKind, NewEntry};
 use crate::policy::{self, Answer, Inputs, Opening, Origin};
@@ -58,6 +59,7 @@ impl Engine {
         let put = self
             .record_what_was_not()
             .and_then(|()| self.ledger.put_entry(&new, now.wall()));
+        step(Step::EntryRecorded);
         match (put, answer) {
             (Ok(put), Answer::Allow) => {
                 if let Err(failure) = self.refresh() {
@@ -77,10 +79,12 @@ impl Engine {
                 return Err(self.not_recorded(*net, &now, error)?.into());
             }
         }
+        step(Step::EntryInKernel);
         let cut = match answer {
             Answer::Allow => 0,
             Answer::Deny => self.cut(&config, *net, &now)?,
         };
+        step(Step::ConnectionsCut);
         let mut lines = self.outcome(
             &config,
             *net,
@@ -147,8 +151,11 @@ impl Engine {
                 Err(error)
             }
         };
+        step(Step::EntryRecorded);
         self.refresh()?;
+        step(Step::EntryInKernel);
         let ended = if *cut { self.cut(&config, *net, &now)? } else { 0 };
+        step(Step::ConnectionsCut);
         if let Err(source) = recorded {
             return Err(self.not_recorded(*net, &now, source)?.into());
         }

@@ -10,6 +10,7 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::datapath::{Choice, Control};
 use crate::failure::{Explain, Failure};
+use crate::fault::{Step, step};
 use crate::host::interfaces;
 use crate::ledger::types::{Generation, GenerationState};
 use crate::policy::access;
@@ -106,6 +107,7 @@ impl Engine {
             self.undo(number)?;
             return Err(failure);
         }
+        step(Step::PendingAttached);
         let deadline = match wait {
             Some(time) => Some(deadline(&now, time)),
             None => {
@@ -171,22 +173,21 @@ impl Engine {
     /// After the ledger has it: were the kernel told and the ledger not, a reboot would bring the old policy back
     /// unasked.
     fn carry_out(&mut self, number: u64) -> Result<(), Failure> {
+        step(Step::ConfirmRecorded);
         self.datapath().set_control(Control {
             confirmed: Choice::Generation(number),
             pending: None,
         })?;
+        step(Step::ConfirmJudges);
         self.datapath().collect()?;
+        step(Step::ConfirmCollected);
         let config = self.config_of(number)?;
         self.attach_all(&config, Missing::Complain)?;
-        let marker = self.paths.confirmed_marker();
-        std::fs::write(&marker, MARKER).map_err(|source| GenerationError::Marker { file: marker, source })?;
+        super::marker::write(&self.paths, &config)?;
+        step(Step::ConfirmMarked);
         Ok(())
     }
 }
-
-/// What the marker beside the config says to whoever finds it.
-const MARKER: &str = "A policy of pgfw was confirmed on this host. Should the ledger be lost, pgfw refuses to start over \
-as if it had never run here; remove this file to start over.\n";
 
 fn deadline(now: &Now, time: Duration) -> String {
     crate::clock::WallTime(now.wall().0 + i64::try_from(time.as_secs()).unwrap_or(i64::MAX / 2)).rfc3339()
@@ -241,11 +242,6 @@ enum GenerationError {
         "no change waits for a confirmation: policy {number} was not confirmed in time, or was rolled back"
     )]
     Undone { number: u64 },
-    #[error("the marker {} cannot be written", file.display())]
-    Marker {
-        file: std::path::PathBuf,
-        source: std::io::Error,
-    },
 }
 
 impl Explain for GenerationError {
@@ -260,10 +256,6 @@ impl Explain for GenerationError {
                 "Start over with: pgfw reload --confirm 60s (on a host where nothing was confirmed yet: pgfw reload)"
                     .into()
             }
-            GenerationError::Marker { file, source: _ } => format!(
-                "The policy is confirmed; make the folder of {} writable and reload, so that a lost ledger is noticed.",
-                file.display()
-            ),
         }
     }
 }

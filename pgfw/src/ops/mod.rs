@@ -8,6 +8,7 @@ mod events;
 mod generations;
 mod guard;
 mod inspect;
+mod marker;
 mod off;
 mod opened;
 mod pg;

@@ -11,6 +11,7 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::datapath::{Choice, Control, Datapath};
 use crate::failure::{Explain, Failure};
+use crate::fault::{Step, step};
 use crate::host::interfaces;
 use crate::ledger::Ledger;
 use crate::ledger::types::{EntryEnd, GenerationState};
@@ -36,6 +37,7 @@ impl Engine {
     pub fn start(paths: &Paths, probation: Duration) -> Result<(Engine, Started), Failure> {
         make_state_dir(paths)?;
         let ledger = Ledger::open(&paths.ledger())?;
+        step(Step::LedgerOpened);
         if ledger.confirmed()?.is_none() && ledger.pending()?.is_none() {
             let marker = paths.confirmed_marker();
             if marker.exists() {
@@ -53,8 +55,11 @@ impl Engine {
         engine.stays = true;
         let lock = engine.lock()?;
         engine.held = Some(Datapath::claim(&paths.bpffs, &engine.owner)?);
+        step(Step::PinsClaimed);
         engine.datapath = Some(Datapath::open(&paths.bpffs)?);
+        step(Step::DatapathOpened);
         let settled = engine.settle();
+        step(Step::Settled);
         if let Err(failure) = engine.resume_unrecorded() {
             tracing::error!("{} {}", failure.message, failure.remedy);
         }
@@ -84,15 +89,22 @@ impl Engine {
         if !loaded {
             let compiled = self.compiled(number, &now)?;
             self.datapath().load(number, &compiled)?;
+            step(Step::ConfirmedLoaded);
             self.datapath().set_control(Control {
                 confirmed: Choice::Generation(number),
                 pending: None,
             })?;
+            step(Step::ConfirmedJudges);
         }
         self.refresh()?;
+        step(Step::Refreshed);
         let config = self.config_of(number)?;
         self.attach_all(&config, Missing::Complain)?;
         self.datapath().collect()?;
+        // A crash may have come between ledger and marker.
+        if let Err(failure) = super::marker::write(&self.paths, &config) {
+            tracing::error!("{} {}", failure.message, failure.remedy);
+        }
         Ok(if loaded {
             Started::Adopted { generation: number }
         } else {
@@ -185,9 +197,11 @@ impl Engine {
         let deadline = EntryEnd::after(time, &now, &self.boot_id);
         self.ledger.forget_generations(&self.referenced()?)?;
         let number = self.ledger.begin(&config.text, &deadline, now.wall())?;
+        step(Step::GenerationRecorded);
         let confirmed = self.control()?.confirmed;
         let loaded = self.compiled(number, &now).and_then(|compiled| {
             self.datapath().load(number, &compiled)?;
+            step(Step::InSlot);
             let pending = Some((Choice::Generation(number), deadline.boot));
             Ok(self.datapath().set_control(Control { confirmed, pending })?)
         });
@@ -195,6 +209,7 @@ impl Engine {
             self.undo(number)?;
             return Err(failure);
         }
+        step(Step::Pending);
         #[cfg(feature = "log")]
         self.datapath().follow_diagnostics(number)?;
         Ok(number)
@@ -210,16 +225,20 @@ impl Engine {
                 pending: None,
             })?;
         }
+        step(Step::UndoneInKernel);
         let recorded = self.ledger.roll_back(number);
+        step(Step::UndoRecorded);
         if let Choice::Generation(number) = confirmed {
             let config = self.config_of(number)?;
             self.attach_all(&config, Missing::Complain)?;
         } else {
             self.detach_all()?;
         }
+        step(Step::UndoAttached);
         if let Some(datapath) = &mut self.datapath {
             datapath.collect()?;
         }
+        step(Step::UndoCollected);
         recorded.map_err(|source| StartError::UndoneOnly { number, source }.into())
     }
 
@@ -284,6 +303,7 @@ impl Engine {
                 }
             }
         }
+        step(Step::AttachedAll);
         // While a change waits, what the confirmed policy covers stays covered: the kernel may go back to it alone.
         if self.control()?.pending.is_none() {
             for old in attached {

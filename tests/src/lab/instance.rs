@@ -167,6 +167,16 @@ impl<'host> Instance<'host> {
     /// Starts the daemon from a command that ends in `pgfw run`.
     #[track_caller]
     pub fn start_command(&self, command: &mut Command) -> Daemon {
+        let started = self.try_start(command);
+        started.unwrap_or_else(|ended| panic!("pgfw run ended:\n{}{}", ended.stdout, ended.stderr))
+    }
+
+    /// The same for one that may end before it is ready.
+    ///
+    /// # Errors
+    /// What it said until it ended.
+    #[track_caller]
+    pub fn try_start(&self, command: &mut Command) -> Result<Daemon, Outcome> {
         let socket = format!("/run/notify-{}", unique());
         let notices = self
             .host
@@ -176,19 +186,23 @@ impl<'host> Instance<'host> {
             .set_nonblocking(true)
             .expect("a socket can be told not to wait");
         let mut child = Child::start(command.env("NOTIFY_SOCKET", &socket)).talkative();
-        eventually("pgfw run is ready", PATIENCE, || {
-            assert!(
-                !child.has_ended(),
-                "pgfw run ended:\n{}{}",
-                child.stdout(),
-                child.stderr()
-            );
+        let is_ready = eventually("pgfw run is ready", PATIENCE, || {
+            let ended = child.has_ended();
             let mut notice = [0; 4096];
-            let length = notices.recv(&mut notice).ok()?;
+            let Ok(length) = notices.recv(&mut notice) else {
+                return ended.then_some(false);
+            };
             let text = String::from_utf8_lossy(&notice[..length]).into_owned();
-            text.lines().any(|line| line == "READY=1").then_some(())
+            text.lines().any(|line| line == "READY=1").then_some(true)
         });
-        Daemon { child, notices }
+        if is_ready {
+            return Ok(Daemon { child, notices });
+        }
+        Err(Outcome {
+            code: child.wait(PATIENCE).code(),
+            stdout: child.stdout(),
+            stderr: child.stderr(),
+        })
     }
 }
 
@@ -222,6 +236,10 @@ impl Daemon {
     #[track_caller]
     pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
         self.child.wait(deadline)
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.has_ended()
     }
 
     pub fn log(&self) -> String {

@@ -9,6 +9,7 @@ mod access;
 mod api;
 mod disk;
 mod events;
+mod faults;
 mod foreign;
 mod guard;
 mod input;
