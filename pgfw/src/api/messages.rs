@@ -219,9 +219,18 @@ pub struct Status {
     pub state: State,
     pub daemon: Option<DaemonState>,
     pub generation: Option<u64>,
+    /// The policy that judges.
+    #[serde(default)]
+    pub policy: Option<Policy>,
     pub pending: Option<Pending>,
     pub interfaces: Vec<Interface>,
     pub services: Vec<ServiceState>,
+    /// What was dropped, the most frequent reason first.
+    #[serde(default)]
+    pub drops: Vec<Drops>,
+    /// What ends by itself, the next first; not all of it.
+    #[serde(default)]
+    pub ends: Vec<Ends>,
     /// What a person should look at, each with what to do.
     pub attention: Vec<String>,
     pub networks_open: usize,
@@ -243,6 +252,10 @@ pub enum State {
     Probation,
     /// Everything is decided and counted, nothing dropped.
     Audit,
+    /// What was confirmed cannot be had: SSH passes, and nothing else.
+    SshOnly,
+    /// What was confirmed cannot be had, and goes on as the kernel has it.
+    Kept,
     /// Attached, and everything passes.
     Open,
     /// Nothing is attached.
@@ -278,10 +291,43 @@ pub struct Interface {
     pub reasons: BTreeMap<String, u64>,
 }
 
+/// The policy that judges packets now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Policy {
+    pub generation: u64,
+    /// SHA-256 of its pgfw.toml, hexadecimal; `None` where nobody knows it.
+    pub hash: Option<String>,
+    /// RFC 3339: when it began.
+    pub since: Option<String>,
+    pub confirmed: bool,
+}
+
+/// Drops of one reason, on all interfaces.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Drops {
+    pub reason: String,
+    pub meaning: String,
+    pub packets: u64,
+}
+
+/// Something that ends by itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ends {
+    /// `allow 10.0.0.0/8 (main)`, `certificate of alice`.
+    pub what: String,
+    /// Seconds left.
+    pub seconds: u64,
+    /// RFC 3339.
+    pub until: String,
+}
+
 /// Counters of one service.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ServiceState {
     pub name: String,
     pub passed: u64,
     pub dropped: u64,
+    /// Connections that go on until they end, and could not be made now.
+    #[serde(default)]
+    pub draining: usize,
 }

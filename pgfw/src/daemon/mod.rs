@@ -5,6 +5,7 @@ mod events;
 mod keeper;
 mod link_changes;
 mod only_one;
+mod pin_changes;
 mod server;
 mod socket;
 
@@ -116,6 +117,7 @@ async fn serve(paths: &Paths, shared: &Shared) -> Result<(), Failure> {
     tasks.spawn(keeper::keep(shared.clone()));
     clock_steps::watch(shared.clone());
     link_changes::watch(shared.clone());
+    pin_changes::watch(shared.clone(), &paths.bpffs);
     tasks.spawn(server::serve(listener, shared.clone()));
     notify(&[sd_notify::NotifyState::Ready]);
     step(Step::Ready);
@@ -162,6 +164,12 @@ fn say(started: &Started) {
             tracing::info!(generation, "adopted the policy that the kernel enforces")
         }
         Started::Loaded { generation } => tracing::info!(generation, "loaded the confirmed policy"),
+        Started::Rescued {
+            kept: Some(generation),
+        } => {
+            tracing::error!(generation, "the policy that the kernel has goes on as it is")
+        }
+        Started::Rescued { kept: None } => tracing::error!("SSH only: everything else is closed"),
         Started::Probation { generation, seconds } => tracing::warn!(
             generation,
             seconds,

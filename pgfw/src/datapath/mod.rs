@@ -40,7 +40,7 @@ pub use error::{DatapathError, ForeignProgram};
 pub use events::{Dropped, EventReader, LostEvents};
 pub use kernel::Kernel;
 pub use object::{COMPILER, object};
-pub use owner::{Held, Owner};
+pub use owner::{Held, Owner, UNKNOWN};
 pub use pins::Removed;
 pub use probe::{Answer, Probe};
 pub use slots::{Choice, Control};
@@ -186,6 +186,41 @@ impl Datapath {
                 0,
             )
             .map_err(fill())
+    }
+
+    /// Whether every pin is there that the policies in force need.
+    ///
+    /// # Errors
+    /// [`DatapathError::Damaged`], naming the first that is gone.
+    pub fn complete(&self) -> Result<(), DatapathError> {
+        let control = self.control()?;
+        let choices = [Some(control.confirmed), control.pending.map(|(choice, _)| choice)];
+        let own = choices.into_iter().flatten().flat_map(|choice| {
+            let folder = match choice {
+                Choice::Pass => None,
+                Choice::Generation(number) => Some(self.pins.generation(number)),
+            };
+            let names = maps::OWN
+                .into_iter()
+                .chain([load::POLICY, load::PROBE, load::NOTE]);
+            folder
+                .into_iter()
+                .flat_map(move |folder| names.clone().map(move |name| folder.join(name)))
+        });
+        let fixed = maps::SHARED
+            .into_iter()
+            .chain([load::ENTRY, load::EGRESS, load::CLOCK]);
+        let gone = fixed
+            .map(|name| self.pins.object(name))
+            .chain(own)
+            .find(|path| !path.exists());
+        match gone {
+            None => Ok(()),
+            Some(path) => Err(DatapathError::Damaged {
+                path: self.pins.root().to_owned(),
+                what: format!("{} is gone", path.display()),
+            }),
+        }
     }
 
     /// The generations that stand in a slot.

@@ -35,6 +35,11 @@ impl Engine {
         request.check()?;
         let _lock = self.lock()?;
         self.not_anothers()?;
+        match (answer, service) {
+            (Answer::Allow, _) => self.not_in_rescue("an allow")?,
+            (Answer::Deny, Some(_)) => self.not_in_rescue("a deny of one service")?,
+            (Answer::Deny, None) => {}
+        }
         let now = Now::read();
         let config = self.config()?;
         known_service(&config, service.as_deref())?;
@@ -110,6 +115,7 @@ impl Engine {
         } = request;
         request.check()?;
         let _lock = self.lock()?;
+        self.not_in_rescue("a removal")?;
         let now = Now::read();
         let config = self.config()?;
         let facts = self.facts()?;

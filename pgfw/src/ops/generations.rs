@@ -55,9 +55,13 @@ impl Engine {
         let config = Config::read(&self.paths.config)?;
         interfaces::matching(&config.firewall.interfaces)?;
         let confirmed = self.ledger.confirmed()?;
-        let running = match &confirmed {
-            Some(g) => Some(self.config_of(g.number)?),
-            None => None,
+        if self.ledger.stands_in() {
+            self.not_in_rescue("a reload")?;
+        }
+        let running = match (&self.rescue, &confirmed) {
+            (Some(rescue), _) => Some(rescue.config.clone()),
+            (None, Some(g)) => Some(self.config_of(g.number)?),
+            (None, None) => None,
         };
         let before = match (&running, &confirmed) {
             (Some(config), Some(g)) => Some(self.compile(config, g.number, &now)?),
@@ -82,6 +86,7 @@ impl Engine {
         }
         if let Some(confirmed) = &confirmed
             && confirmed.config == config.text
+            && self.rescue.is_none()
         {
             self.attach_all(&config, Missing::Complain)?;
             self.refresh()?;
@@ -179,6 +184,7 @@ impl Engine {
             pending: None,
         })?;
         step(Step::ConfirmJudges);
+        self.rescue = None;
         self.datapath().collect()?;
         step(Step::ConfirmCollected);
         let config = self.config_of(number)?;

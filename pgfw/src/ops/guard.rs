@@ -12,7 +12,6 @@ use crate::config::Config;
 use crate::failure::{Explain, Failure};
 use crate::host::sock_diag::{self, Socket, State};
 use crate::policy::coverage::{Compiled, Coverage, CoverageKey, ServiceId, ServicePort, Until};
-use crate::policy::{self, Inputs};
 
 impl Engine {
     /// Refuses what the entries in `facts` would do to a live SSH session, in any generation that may come to judge.
@@ -21,14 +20,7 @@ impl Engine {
         for number in self.referenced()? {
             let config = self.config_of(number)?;
             let before = self.compile(&config, number, now)?;
-            let after = policy::compile(&Inputs {
-                config: &config,
-                entries: &facts.entries,
-                certificates: &facts.certificates,
-                now: *now,
-                boot_id: &self.boot_id,
-                generation: number,
-            });
+            let after = self.compile_facts(&config, number, facts, now)?;
             let ports = config.ssh.ports.iter().copied().collect();
             would_cut(&ssh_sessions(&sessions, &ports), Some(&before), &after, what, now)?;
         }

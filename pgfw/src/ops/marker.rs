@@ -24,7 +24,12 @@ pub(super) struct Marker {
 /// Replaces the marker, whole or not at all; one that says the same is left alone.
 pub(super) fn write(paths: &Paths, config: &Config) -> Result<(), Failure> {
     let file = paths.confirmed_marker();
-    let interfaces: Vec<String> = config.firewall.interfaces.iter().map(|i| format!("{i:?}")).collect();
+    let interfaces: Vec<String> = config
+        .firewall
+        .interfaces
+        .iter()
+        .map(|i| format!("{i:?}"))
+        .collect();
     let ports: Vec<String> = config.ssh.ports.iter().map(u16::to_string).collect();
     let text = format!(
         "{TEXT}interfaces = [{}]\nssh_ports = [{}]\n",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Engine;
 use super::certificates::store;
+use super::engine::Facts;
 use super::sessions::SessionWork;
 use super::start::Settled;
 use crate::api::Changed;
@@ -78,6 +79,7 @@ impl Engine {
     /// The lock cannot be taken, or the kernel's record not be read; what else fails is in the answer.
     pub fn round(&mut self) -> Result<Round, Failure> {
         let _lock = self.lock()?;
+        self.rebuild()?;
         let mut failed = None;
         let mut part = |done: Result<(), Failure>| {
             if let Err(failure) = done {
@@ -93,12 +95,16 @@ impl Engine {
         // open, nor a session going.
         let mut next = None;
         part(self.refresh().map(|refreshed| next = refreshed.next));
-        part(self.keep_crls());
         let mut sessions = None;
-        part(self.retry_work().map(|(retry, work)| {
-            next = earliest(next, retry);
-            sessions = work;
-        }));
+        if self.rescue.is_some() {
+            part(self.tend_rescue().map(|again| next = earliest(next, again)));
+        } else {
+            part(self.keep_crls());
+            part(self.retry_work().map(|(retry, work)| {
+                next = earliest(next, retry);
+                sessions = work;
+            }));
+        }
         part(self.attach_missing());
         part(self.forget_ended());
         let deadline = self.control()?.pending.map(|(_, deadline)| deadline);
@@ -164,7 +170,19 @@ impl Engine {
         generation: u64,
         now: &Now,
     ) -> Result<Compiled, Failure> {
-        let facts = self.facts()?;
+        self.compile_facts(config, generation, &self.facts()?, now)
+    }
+
+    pub(super) fn compile_facts(
+        &self,
+        config: &crate::config::Config,
+        generation: u64,
+        facts: &Facts,
+        now: &Now,
+    ) -> Result<Compiled, Failure> {
+        if let Some(kept) = self.kept(generation, facts, now)? {
+            return Ok(kept);
+        }
         Ok(policy::compile(&Inputs {
             config,
             entries: &facts.entries,

@@ -1,19 +1,18 @@
 //! What happens when the daemon starts: adopt what the kernel has, or load the last confirmed policy, or begin
 //! the probation of the very first one.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Engine;
 use super::coverable;
 use super::engine::make_state_dir;
+use super::rescue;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::datapath::{Choice, Control, Datapath};
 use crate::failure::{Explain, Failure};
 use crate::fault::{Step, step};
 use crate::host::interfaces;
-use crate::ledger::Ledger;
 use crate::ledger::types::{EntryEnd, GenerationState};
 use crate::paths::Paths;
 
@@ -24,6 +23,8 @@ pub enum Started {
     Adopted { generation: u64 },
     /// The confirmed policy was loaded.
     Loaded { generation: u64 },
+    /// What was confirmed cannot be had: SSH only, or the policy that the kernel has as it is.
+    Rescued { kept: Option<u64> },
     /// The first policy of this host; undone at the deadline unless confirmed.
     Probation { generation: u64, seconds: u64 },
 }
@@ -36,17 +37,9 @@ impl Engine {
     /// lacks something. What was enforced before goes on.
     pub fn start(paths: &Paths, probation: Duration) -> Result<(Engine, Started), Failure> {
         make_state_dir(paths)?;
-        let ledger = Ledger::open(&paths.ledger())?;
+        let (ledger, lost) = rescue::ledger(paths)?;
         step(Step::LedgerOpened);
-        if ledger.confirmed()?.is_none() && ledger.pending()?.is_none() {
-            let marker = paths.confirmed_marker();
-            if marker.exists() {
-                return Err(StartError::LedgerLost {
-                    ledger: paths.ledger(),
-                    marker,
-                }
-                .into());
-            }
+        if lost.is_none() && ledger.confirmed()?.is_none() && ledger.pending()?.is_none() {
             // A first start touches nothing before the config is known to be right.
             let config = Config::read(&paths.config)?;
             interfaces::matching(&config.firewall.interfaces)?;
@@ -56,8 +49,13 @@ impl Engine {
         let lock = engine.lock()?;
         engine.held = Some(Datapath::claim(&paths.bpffs, &engine.owner)?);
         step(Step::PinsClaimed);
-        engine.datapath = Some(Datapath::open(&paths.bpffs)?);
+        engine.open_datapath()?;
         step(Step::DatapathOpened);
+        if let Some(why) = lost {
+            let started = engine.start_rescue(why)?;
+            drop(lock);
+            return Ok((engine, started));
+        }
         let settled = engine.settle();
         step(Step::Settled);
         if let Err(failure) = engine.resume_unrecorded() {
@@ -70,7 +68,10 @@ impl Engine {
                     // tells. What was confirmed does not wait for it.
                     tracing::error!("{} {}", failure.message, failure.remedy);
                 }
-                engine.start_confirmed(confirmed.number)?
+                match engine.start_confirmed(confirmed.number) {
+                    Ok(started) => started,
+                    Err(why) => engine.start_rescue(why)?,
+                }
             }
             None => {
                 settled?;
@@ -81,7 +82,7 @@ impl Engine {
         Ok((engine, started))
     }
 
-    fn start_confirmed(&mut self, number: u64) -> Result<Started, Failure> {
+    pub(super) fn start_confirmed(&mut self, number: u64) -> Result<Started, Failure> {
         let now = Now::read();
         let control = self.control()?;
         let loaded = control.confirmed == Choice::Generation(number)
@@ -125,11 +126,7 @@ impl Engine {
             });
         }
         if let Choice::Generation(number) = self.control()?.confirmed {
-            return Err(StartError::NotConfirmed {
-                number,
-                ledger: self.paths.ledger(),
-            }
-            .into());
+            return self.start_rescue(rescue::not_confirmed(&self.paths, number));
         }
         let config = Config::read(&self.paths.config)?;
         self.attachable(&config)?;
@@ -393,14 +390,6 @@ pub enum Settled {
 
 #[derive(Debug, thiserror::Error)]
 enum StartError {
-    #[error(
-        "a policy was confirmed on this host ({} says so), and the ledger {} knows of none",
-        marker.display(),
-        ledger.display()
-    )]
-    LedgerLost { ledger: PathBuf, marker: PathBuf },
-    #[error("the kernel enforces policy {number}, and the ledger {} knows of none that was confirmed", ledger.display())]
-    NotConfirmed { number: u64, ledger: PathBuf },
     #[error("policy {number} is undone, and that could not be recorded")]
     UndoneOnly {
         number: u64,
@@ -411,15 +400,6 @@ enum StartError {
 impl Explain for StartError {
     fn remedy(&self) -> String {
         match self {
-            StartError::LedgerLost { ledger, marker } => format!(
-                "What the kernel enforces goes on; restore {}, or start over with `pgfw off` and without {}.",
-                ledger.display(),
-                marker.display()
-            ),
-            StartError::NotConfirmed { number: _, ledger } => format!(
-                "What the kernel enforces goes on; restore {}, or start over with `pgfw off`.",
-                ledger.display()
-            ),
             StartError::UndoneOnly { number: _, source } => {
                 format!("It stays undone. {}", source.remedy())
             }

@@ -1,6 +1,7 @@
 //! From what was declared and recorded to what the kernel and PostgreSQL enforce. Pure: no I/O, no clock.
 
 pub mod access;
+mod close;
 mod compile;
 pub mod coverage;
 mod difference;
@@ -8,6 +9,7 @@ mod openings;
 #[cfg(test)]
 mod tests;
 
+pub use close::close;
 pub use compile::{Inputs, compile};
 pub use difference::{Difference, difference};
 pub use openings::{Answer, Opening, Origin, openings};

@@ -135,6 +135,17 @@ impl<'host> Instance<'host> {
         daemon
     }
 
+    /// As [`Instance::enforce`], for one that has run before: nothing of that is left.
+    #[track_caller]
+    pub fn enforce_again(&self) -> Daemon {
+        self.ok(&["off"]);
+        self.host.within(|| {
+            let _ = std::fs::remove_dir_all("/var/lib/pgfw");
+            let _ = std::fs::remove_file("/etc/pgfw/.confirmed");
+        });
+        self.enforce()
+    }
+
     /// Starts the daemon as systemd would and waits until it says that it is ready.
     #[track_caller]
     pub fn start(&self) -> Daemon {

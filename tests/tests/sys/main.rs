@@ -16,6 +16,7 @@ mod input;
 mod kernel;
 mod life;
 mod missing;
+mod mornings;
 mod neighbours;
 mod reload;
 

@@ -135,7 +135,9 @@ impl Scenario {
         let pending = status.0["pending"]["generation"].as_u64();
         assert_eq!(ledger.pending, pending, "{at}: what waits");
         assert_eq!(pending.or(ledger.confirmed), Some(judging), "{at}: what judges");
-        let marker = site.db.within(|| std::path::Path::new("/etc/pgfw/.confirmed").exists());
+        let marker = site
+            .db
+            .within(|| std::path::Path::new("/etc/pgfw/.confirmed").exists());
         assert_eq!(marker, ledger.confirmed.is_some(), "{at}: the marker");
         let mut kept: Vec<String> = [ledger.confirmed, ledger.pending]
             .into_iter()
@@ -144,7 +146,11 @@ impl Scenario {
             .collect();
         kept.sort();
         assert_eq!(pinned(site, "gen-"), kept, "{at}: generations in the kernel");
-        assert_eq!(pinned(site, "-xdp").len() + pinned(site, "-egress").len(), 2, "{at}: links");
+        assert_eq!(
+            pinned(site, "-xdp").len() + pinned(site, "-egress").len(),
+            2,
+            "{at}: links"
+        );
         let expected = ledger.view(judging);
         assert_eq!(view(site), expected, "{at}: the ledger says {ledger:?}");
         assert_eq!(status.attention().matches("could not").count(), 0, "{at}");
@@ -217,7 +223,9 @@ impl Ledger {
                 configs: BTreeMap::new(),
                 entries: Vec::new(),
             };
-            let mut rows = db.prepare("SELECT number, state, config FROM generations").unwrap();
+            let mut rows = db
+                .prepare("SELECT number, state, config FROM generations")
+                .unwrap();
             let mut rows = rows.query([]).unwrap();
             while let Some(row) = rows.next().unwrap() {
                 let number = u64::try_from(row.get::<_, i64>(0).unwrap()).unwrap();

@@ -38,7 +38,13 @@ fn scenarios() -> Vec<Scenario> {
     };
     const ENFORCING: &[&str] = &["enforcing"];
     vec![
-        scenario("first start", Box::new(|_| ()), Act::Start, &[OPEN, POLICY], &["probation"]),
+        scenario(
+            "first start",
+            Box::new(|_| ()),
+            Act::Start,
+            &[OPEN, POLICY],
+            &["probation"],
+        ),
         scenario(
             "boot",
             Box::new(move |pgfw| {
@@ -78,7 +84,13 @@ fn scenarios() -> Vec<Scenario> {
             &[POLICY, OPEN],
             ENFORCING,
         ),
-        scenario("confirm", Box::new(waiting), Act::Command(&["confirm"]), &[OPEN], ENFORCING),
+        scenario(
+            "confirm",
+            Box::new(waiting),
+            Act::Command(&["confirm"]),
+            &[OPEN],
+            ENFORCING,
+        ),
         scenario(
             "rollback",
             Box::new(waiting),
