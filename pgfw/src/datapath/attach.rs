@@ -138,7 +138,9 @@ fn attach_xdp(
     wanted: Attach,
     path: &Path,
 ) -> Result<(), DatapathError> {
-    if let Some(attachment) = device.xdp {
+    if let Some(attachment) = device.xdp
+        && (attachment.program != id(entry.fd())? || !goes_away(ifindex)?)
+    {
         return Err(foreign(device, attachment.program));
     }
     let attempts: &[u32] = match wanted {
@@ -177,6 +179,18 @@ fn attach_xdp(
             source,
         },
     })
+}
+
+/// Whether the attachment of a link of our own that has lost its pin ends: the kernel ends it from a queue, some
+/// milliseconds later (kernel/bpf/syscall.c, `bpf_link_put`).
+fn goes_away(ifindex: u32) -> Result<bool, DatapathError> {
+    for _ in 0..100 {
+        if query(ifindex)?.is_none_or(|device| device.xdp.is_none()) {
+            return Ok(true);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Ok(false)
 }
 
 /// By bpf(2) itself: on EINVAL aya's own attaching falls back to netlink, whose attachment cannot be pinned, stays when it

@@ -27,7 +27,7 @@ mod ticks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::programs::XdpAttachType;
@@ -193,28 +193,22 @@ impl Datapath {
     /// # Errors
     /// [`DatapathError::Damaged`], naming the first that is gone.
     pub fn complete(&self) -> Result<(), DatapathError> {
+        let fixed = maps::SHARED.into_iter().chain([load::ENTRY, load::EGRESS, load::CLOCK]);
+        self.all_there(fixed.map(|name| self.pins.object(name)))?;
         let control = self.control()?;
         let choices = [Some(control.confirmed), control.pending.map(|(choice, _)| choice)];
-        let own = choices.into_iter().flatten().flat_map(|choice| {
-            let folder = match choice {
-                Choice::Pass => None,
-                Choice::Generation(number) => Some(self.pins.generation(number)),
-            };
-            let names = maps::OWN
-                .into_iter()
-                .chain([load::POLICY, load::PROBE, load::NOTE]);
-            folder
-                .into_iter()
-                .flat_map(move |folder| names.clone().map(move |name| folder.join(name)))
-        });
-        let fixed = maps::SHARED
-            .into_iter()
-            .chain([load::ENTRY, load::EGRESS, load::CLOCK]);
-        let gone = fixed
-            .map(|name| self.pins.object(name))
-            .chain(own)
-            .find(|path| !path.exists());
-        match gone {
+        for choice in choices.into_iter().flatten() {
+            if let Choice::Generation(number) = choice {
+                let folder = self.pins.generation(number);
+                let own = maps::OWN.into_iter().chain([load::POLICY, load::PROBE, load::NOTE]);
+                self.all_there(own.map(|name| folder.join(name)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn all_there(&self, mut pins: impl Iterator<Item = PathBuf>) -> Result<(), DatapathError> {
+        match pins.find(|path| !path.exists()) {
             None => Ok(()),
             Some(path) => Err(DatapathError::Damaged {
                 path: self.pins.root().to_owned(),

@@ -31,6 +31,8 @@ impl Engine {
         // Whoever takes all of it away (`pgfw off`, where this daemon does not answer) is at it.
         std::thread::sleep(GRACE);
         if !Datapath::exists(&self.paths.bpffs) {
+            tracing::warn!("pgfw is off: nothing is pinned any more");
+            (self.datapath, self.held) = (None, None);
             return Ok(false);
         }
         let error = match sound(datapath) {
