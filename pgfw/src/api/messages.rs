@@ -23,6 +23,9 @@ pub struct AddEntry {
     pub seconds: Option<u64>,
     #[serde(default)]
     pub comment: Option<String>,
+    /// Seconds until the change undoes itself unless confirmed; `None`: it counts at once and for good.
+    #[serde(default)]
+    pub confirm: Option<u64>,
     /// Override the lockout guard.
     #[serde(default)]
     pub force: bool,
@@ -40,9 +43,11 @@ impl AddEntry {
             service: _,
             seconds,
             comment,
+            confirm,
             force: _,
         } = self;
         network(*net)?;
+        confirmable(*confirm)?;
         if *seconds == Some(0) {
             return Err(Failure::invalid(
                 "an entry that ends needs at least one second",
@@ -81,15 +86,26 @@ pub struct RemoveEntry {
     /// End established connections too.
     #[serde(default)]
     pub cut: bool,
+    /// As in [`AddEntry`].
+    #[serde(default)]
+    pub confirm: Option<u64>,
     #[serde(default)]
     pub force: bool,
 }
 
 impl RemoveEntry {
     /// # Errors
-    /// A network that no entry can have.
+    /// A network that no entry can have; something that cannot be undone, on trial.
     pub fn check(&self) -> Result<(), Failure> {
-        network(self.net)
+        network(self.net)?;
+        confirmable(self.confirm)?;
+        if self.cut && self.confirm.is_some() {
+            return Err(Failure::invalid(
+                "connections that are cut do not come back when the change undoes itself",
+                "Say --cut or --confirm.",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -119,13 +135,17 @@ impl Reload {
     /// # Errors
     /// No time in which to confirm.
     pub fn check(&self) -> Result<(), Failure> {
-        match self.confirm {
-            Some(0) => Err(Failure::invalid(
-                "a change that waits for its confirmation needs at least one second",
-                "Write a time like 60s.",
-            )),
-            Some(_) | None => Ok(()),
-        }
+        confirmable(self.confirm)
+    }
+}
+
+fn confirmable(seconds: Option<u64>) -> Result<(), Failure> {
+    match seconds {
+        Some(0) => Err(Failure::invalid(
+            "a change that waits for its confirmation needs at least one second",
+            "Write a time like 60s.",
+        )),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -193,14 +193,18 @@ impl Datapath {
     /// # Errors
     /// [`DatapathError::Damaged`], naming the first that is gone.
     pub fn complete(&self) -> Result<(), DatapathError> {
-        let fixed = maps::SHARED.into_iter().chain([load::ENTRY, load::EGRESS, load::CLOCK]);
+        let fixed = maps::SHARED
+            .into_iter()
+            .chain([load::ENTRY, load::EGRESS, load::CLOCK]);
         self.all_there(fixed.map(|name| self.pins.object(name)))?;
         let control = self.control()?;
         let choices = [Some(control.confirmed), control.pending.map(|(choice, _)| choice)];
         for choice in choices.into_iter().flatten() {
             if let Choice::Generation(number) = choice {
                 let folder = self.pins.generation(number);
-                let own = maps::OWN.into_iter().chain([load::POLICY, load::PROBE, load::NOTE]);
+                let own = maps::OWN
+                    .into_iter()
+                    .chain([load::POLICY, load::PROBE, load::NOTE]);
                 self.all_there(own.map(|name| folder.join(name)))?;
             }
         }

@@ -30,6 +30,7 @@ impl Engine {
             service,
             seconds,
             comment,
+            confirm,
             force,
         } = request;
         request.check()?;
@@ -59,6 +60,10 @@ impl Engine {
             let mut facts = self.facts()?;
             facts.entries.push(Entry::of(&new, now.wall()));
             self.guard_facts(&facts, &format!("deny {net}"), &now)?;
+        }
+        if let Some(seconds) = confirm {
+            let about = concerned(&config, service.as_deref(), *answer);
+            return self.put_on_trial(new, &about, *seconds, *force);
         }
         // In the order in which it was said.
         let put = self
@@ -111,6 +116,7 @@ impl Engine {
             net,
             service,
             cut,
+            confirm,
             force,
         } = request;
         request.check()?;
@@ -139,6 +145,9 @@ impl Engine {
             let mut facts = self.facts()?;
             facts.entries.retain(|e| e.net != *net || e.service != *service);
             self.guard_facts(&facts, &format!("removing {net}"), &now)?;
+        }
+        if let Some(seconds) = confirm {
+            return self.remove_on_trial(*net, service.clone(), &about, *seconds, *force);
         }
         let recorded = self
             .record_what_was_not()
@@ -175,7 +184,7 @@ impl Engine {
     }
 
     /// What counts for a network now, at the services that a change was about.
-    fn outcome(
+    pub(super) fn outcome(
         &self,
         config: &Config,
         net: IpNet,

@@ -12,12 +12,15 @@ use crate::datapath::{Choice, Control};
 use crate::failure::{Explain, Failure};
 use crate::fault::{Step, step};
 use crate::host::interfaces;
-use crate::ledger::types::{Generation, GenerationState};
+use crate::ledger::types::{EntryKind, Generation, GenerationState};
 use crate::policy::access;
 use crate::policy::coverage::{Compiled, Coverage, Until};
 
 /// How long the first policy of a host stands when nobody says otherwise.
 const PROBATION: Duration = Duration::from_secs(300);
+
+/// How long one that nobody has to confirm may take to be recorded; a crash in between undoes it.
+const AT_ONCE: Duration = Duration::from_secs(30);
 
 /// What to do about a change that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,17 +43,7 @@ impl Engine {
         } = request;
         request.check()?;
         let _lock = self.lock()?;
-        if self.datapath.is_none() {
-            return Err(GenerationError::Off.into());
-        }
-        self.settle()?;
-        if let Some(pending) = self.ledger.pending()? {
-            return Err(GenerationError::Waits {
-                number: pending.number,
-                seconds: self.seconds_left()?,
-            }
-            .into());
-        }
+        self.nothing_waits()?;
         let now = Now::read();
         let config = Config::read(&self.paths.config)?;
         interfaces::matching(&config.firewall.interfaces)?;
@@ -107,7 +100,7 @@ impl Engine {
             (None, Some(_)) => None,
         };
         self.attachable(&config)?;
-        let number = self.begin(&config, wait.unwrap_or(Duration::from_secs(30)))?;
+        let number = self.begin(&config, wait.unwrap_or(AT_ONCE), *force, |_, _| Ok(()))?;
         if let Err(failure) = self.attach_all(&config, Missing::Refuse) {
             self.undo(number)?;
             return Err(failure);
@@ -133,6 +126,22 @@ impl Engine {
         })
     }
 
+    /// One change at a time.
+    pub(super) fn nothing_waits(&mut self) -> Result<(), Failure> {
+        if self.datapath.is_none() {
+            return Err(GenerationError::Off.into());
+        }
+        self.settle()?;
+        if let Some(pending) = self.ledger.pending()? {
+            return Err(GenerationError::Waits {
+                number: pending.number,
+                seconds: self.seconds_left()?,
+            }
+            .into());
+        }
+        Ok(())
+    }
+
     /// Keeps or undoes the change that waits.
     ///
     /// # Errors
@@ -153,10 +162,21 @@ impl Engine {
             });
         };
         let number = pending.number;
+        let mut cut = 0;
         let line = match what {
             Confirmation::Confirm => {
+                let denied: Vec<_> = self
+                    .ledger
+                    .entries()?
+                    .into_iter()
+                    .filter(|e| e.generation == Some(number) && e.kind == EntryKind::Deny)
+                    .collect();
                 self.ledger.confirm(number)?;
                 self.carry_out(number)?;
+                let (config, now) = (self.config_of(number)?, Now::read());
+                for entry in denied {
+                    cut += self.cut(&config, entry.net, &now)?;
+                }
                 format!("Policy {number} is confirmed: it stays over restarts and reboots.")
             }
             Confirmation::RollBack => {
@@ -171,7 +191,7 @@ impl Engine {
         };
         Ok(Changed {
             lines: vec![line],
-            cut: 0,
+            cut,
         })
     }
 
@@ -195,7 +215,7 @@ impl Engine {
     }
 }
 
-fn deadline(now: &Now, time: Duration) -> String {
+pub(super) fn deadline(now: &Now, time: Duration) -> String {
     crate::clock::WallTime(now.wall().0 + i64::try_from(time.as_secs()).unwrap_or(i64::MAX / 2)).rfc3339()
 }
 

@@ -21,6 +21,7 @@ mod revoke;
 mod sessions;
 mod start;
 mod status;
+mod trial;
 mod unrecorded;
 mod work;
 

@@ -108,7 +108,8 @@ impl Engine {
         part(self.attach_missing());
         part(self.forget_ended());
         let deadline = self.control()?.pending.map(|(_, deadline)| deadline);
-        let retry = (!self.unrecorded.is_empty() || !self.complaints.is_empty()).then(|| BootTime(Now::read().boot.0 + RETRY_NS));
+        let retry = (!self.unrecorded.is_empty() || !self.complaints.is_empty())
+            .then(|| BootTime(Now::read().boot.0 + RETRY_NS));
         Ok(Round {
             next: earliest(earliest(next, deadline), retry),
             sessions,

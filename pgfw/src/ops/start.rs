@@ -14,6 +14,7 @@ use crate::failure::{Explain, Failure};
 use crate::fault::{Step, step};
 use crate::host::interfaces;
 use crate::ledger::types::{EntryEnd, GenerationState};
+use crate::ledger::{Ledger, LedgerError};
 use crate::paths::Paths;
 
 /// How a start ended.
@@ -130,11 +131,14 @@ impl Engine {
         }
         let config = Config::read(&self.paths.config)?;
         self.attachable(&config)?;
+        let now = Now::read();
+        let compiled = self.compile(&config, 0, &now)?;
+        self.guard_config(None, (&config, &compiled), &now)?;
         // Some drivers say only when asked in earnest that they take no program. Until a policy begins, what is attached
         // lets everything pass: a start that cannot, and is tried again, leaves no row and cuts nobody.
         let begun = self
             .attach_all(&config, Missing::Refuse)
-            .and_then(|()| self.begin(&config, probation));
+            .and_then(|()| self.begin(&config, probation, false, |_, _| Ok(())));
         let generation = match begun {
             Ok(generation) => generation,
             Err(failure) => {
@@ -189,16 +193,30 @@ impl Engine {
     }
 
     /// Loads `config` as a new pending generation beside the confirmed one and lets it judge until the deadline.
-    pub(super) fn begin(&mut self, config: &Config, time: Duration) -> Result<u64, Failure> {
+    ///
+    /// What belongs to it is recorded with it. Unless somebody insists, its program is asked first whether it cuts anybody
+    /// whom this host needs.
+    pub(super) fn begin(
+        &mut self,
+        config: &Config,
+        time: Duration,
+        force: bool,
+        record: impl FnOnce(&mut Ledger, u64) -> Result<(), LedgerError>,
+    ) -> Result<u64, Failure> {
         let now = Now::read();
         let deadline = EntryEnd::after(time, &now, &self.boot_id);
         self.ledger.forget_generations(&self.referenced()?)?;
         let number = self.ledger.begin(&config.text, &deadline, now.wall())?;
         step(Step::GenerationRecorded);
         let confirmed = self.control()?.confirmed;
-        let loaded = self.compiled(number, &now).and_then(|compiled| {
+        let recorded = record(&mut self.ledger, number).map_err(Failure::from);
+        let compiled = recorded.and_then(|()| self.compiled(number, &now));
+        let loaded = compiled.and_then(|compiled| {
             self.datapath().load(number, &compiled)?;
             step(Step::InSlot);
+            if !force {
+                self.guard_loaded(number, config, &compiled)?;
+            }
             let pending = Some((Choice::Generation(number), deadline.boot));
             Ok(self.datapath().set_control(Control { confirmed, pending })?)
         });

@@ -19,6 +19,8 @@ mod missing;
 mod mornings;
 mod neighbours;
 mod reload;
+mod terminal;
+mod trial;
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -312,7 +312,10 @@ fn deleted_pins_are_noticed_and_made_anew() {
             site.db.within(|| path.exists()).then_some(())
         });
         eventually(&format!("{pin}: all is well"), PATIENCE, || {
-            pgfw.pgfw(&["status"]).stdout.starts_with("Protected: ").then_some(())
+            pgfw.pgfw(&["status"])
+                .stdout
+                .starts_with("Protected: ")
+                .then_some(())
         });
         assert!(is_silent(&site.stranger, address::DB, 5432), "{pin}");
         assert!(is_open(&site.stranger, address::DB_V6, 5432), "{pin}");
@@ -326,7 +329,8 @@ fn deleted_pins_are_noticed_and_made_anew() {
     daemon.signal(nix::sys::signal::Signal::SIGCONT);
     eventually("the daemon notices", PATIENCE, || {
         let said = pgfw.pgfw(&["status"]).stdout;
-        said.starts_with("Not protected: nothing is attached").then_some(())
+        said.starts_with("Not protected: nothing is attached")
+            .then_some(())
     });
     super::nothing_is_left(&site.db);
 }
