@@ -151,6 +151,31 @@ impl Engine {
         })
     }
 
+    /// The first line of [`Engine::status`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn summary(&self) -> Result<String, Failure> {
+        Ok(self.status(None)?.summary)
+    }
+
+    /// The interfaces that are present, match, and carry no policy.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn uncovered(&self) -> Result<Vec<String>, Failure> {
+        let Some(datapath) = &self.datapath else {
+            return Ok(Vec::new());
+        };
+        let attached = datapath.attached()?;
+        let (found, _) = interfaces::present(&self.config()?.firewall.interfaces)?;
+        Ok(found
+            .into_iter()
+            .filter(|i| !attached.iter().any(|a| a.alive && a.ifindex == i.index))
+            .map(|i| i.name)
+            .collect())
+    }
+
     /// What of the files is not as it should be, for the first line.
     fn broken_file(&self) -> Option<String> {
         let is_known = self.ledger.confirmed().is_ok_and(|confirmed| confirmed.is_some());

@@ -188,15 +188,7 @@ impl<'host> Instance<'host> {
     /// What it said until it ended.
     #[track_caller]
     pub fn try_start(&self, command: &mut Command) -> Result<Daemon, Outcome> {
-        let socket = format!("/run/notify-{}", unique());
-        let notices = self
-            .host
-            .within(|| UnixDatagram::bind(&socket))
-            .expect("a notify socket can be made");
-        notices
-            .set_nonblocking(true)
-            .expect("a socket can be told not to wait");
-        let mut child = Child::start(command.env("NOTIFY_SOCKET", &socket)).talkative();
+        let Daemon { mut child, notices } = self.start_unready(command);
         let is_ready = eventually("pgfw run is ready", PATIENCE, || {
             let ended = child.has_ended();
             let mut notice = [0; 4096];
@@ -214,6 +206,23 @@ impl<'host> Instance<'host> {
             stdout: child.stdout(),
             stderr: child.stderr(),
         })
+    }
+
+    /// The same without waiting for anything.
+    #[track_caller]
+    pub fn start_unready(&self, command: &mut Command) -> Daemon {
+        let socket = format!("/run/notify-{}", unique());
+        let notices = self
+            .host
+            .within(|| UnixDatagram::bind(&socket))
+            .expect("a notify socket can be made");
+        notices
+            .set_nonblocking(true)
+            .expect("a socket can be told not to wait");
+        Daemon {
+            child: Child::start(command.env("NOTIFY_SOCKET", &socket)).talkative(),
+            notices,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod api;
 mod disk;
 mod events;
 mod faults;
+mod floods;
 mod foreign;
 mod guard;
 mod input;
@@ -18,7 +19,9 @@ mod life;
 mod missing;
 mod mornings;
 mod neighbours;
+mod proof;
 mod reload;
+mod service;
 mod terminal;
 mod trial;
 

@@ -141,6 +141,11 @@ const LAB: [(&str, &str, &str); 15] = [
         "the SSH server that must stay reachable",
     ),
     ("nmap", "nmap", "the stranger's port scan"),
+    (
+        "strace",
+        "strace",
+        "what the daemon asks of the kernel, against what its unit allows",
+    ),
     ("tcpdump", "tcpdump", "reads the captures that pgfw writes"),
     ("iputils-ping", "ping", "echo requests"),
     ("ethtool", "ethtool", "switches offloads on and off"),
