@@ -304,6 +304,9 @@ pub struct Interface {
     pub index: u32,
     /// `native`, `generic`, or why there is none.
     pub mode: String,
+    /// Why that mode, and what it costs there.
+    #[serde(default)]
+    pub about: Option<String>,
     pub covered: bool,
     pub passed: u64,
     pub dropped: u64,

@@ -78,6 +78,9 @@ impl Status {
                 interface.name, interface.mode, interface.passed, interface.dropped
             );
             if self.verbose {
+                if let Some(about) = &interface.about {
+                    println!("            {about}");
+                }
                 for (reason, packets) in &interface.reasons {
                     println!("            {packets:>12} {reason}");
                 }

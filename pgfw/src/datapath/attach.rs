@@ -28,6 +28,8 @@ pub struct Attached {
     pub name: Option<String>,
     /// How the program runs; `None` when it does not.
     pub mode: Option<Mode>,
+    /// What there is to know about that mode there.
+    pub about: Option<&'static str>,
     /// The id of the program on the way in.
     pub program: u32,
     /// Both ways hold: packets are judged, and what leaves is noted.
@@ -123,6 +125,7 @@ fn describe(pins: &Pins, ifindex: u32) -> Result<Attached, DatapathError> {
         .filter(|attachment| attachment.program == program);
     Ok(Attached {
         ifindex,
+        about: about(device.as_ref(), attachment.map(|attachment| attachment.mode)),
         name: device.map(|device| device.name),
         mode: attachment.map(|attachment| attachment.mode),
         program,
@@ -179,6 +182,22 @@ fn attach_xdp(
             source,
         },
     })
+}
+
+/// Why `auto` takes a mode, and what it costs there.
+fn about(device: Option<&Device>, mode: Option<Mode>) -> Option<&'static str> {
+    let kind = device.and_then(|device| device.kind.as_deref());
+    match (mode?, kind) {
+        (Mode::Generic, Some("veth")) => Some("native mode slows large TCP packets on a veth"),
+        (Mode::Generic, Some(_) | None) => {
+            Some("after a socket buffer is made; the driver takes no native program, or was not asked")
+        }
+        (Mode::Native, Some("veth")) => Some("in the driver, which slows large TCP packets on a veth"),
+        (Mode::Native, Some(_) | None) => {
+            Some("in the driver; large receive offloads may be off (ethtool -k)")
+        }
+        (Mode::Offloaded, Some(_) | None) => None,
+    }
 }
 
 /// Whether the attachment of a link of our own that has lost its pin ends: the kernel ends it from a queue, some

@@ -305,7 +305,12 @@ impl Engine {
             let tried = self.datapath().attach(interface.index, config.firewall.attach);
             match tried {
                 Ok(attached) => {
-                    tracing::info!(interface = %interface.name, mode = ?attached.mode, "attached")
+                    tracing::info!(
+                        interface = %interface.name,
+                        mode = attached.mode.map_or_else(String::new, |mode| mode.to_string()),
+                        about = attached.about,
+                        "attached"
+                    )
                 }
                 Err(error) if or == Missing::Refuse => return Err(error.into()),
                 Err(error) => {

@@ -237,6 +237,7 @@ impl Engine {
                         (true, Some(mode)) => mode.to_string(),
                         (true, None) | (false, _) => "detached from outside".to_owned(),
                     },
+                    about: a.about.map(str::to_owned),
                     covered: a.alive,
                     passed: 0,
                     dropped: 0,

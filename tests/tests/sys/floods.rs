@@ -21,7 +21,7 @@ fn syn_flood(site: &Site) -> Stream {
 }
 
 /// A server that lets the client's network in without a password.
-fn trusting(host: &Host) -> PgCluster<'_> {
+pub(super) fn trusting(host: &Host) -> PgCluster<'_> {
     let mut cluster = PgCluster::start_new(host);
     for (file, line) in [
         ("pg_hba.conf", "host all all 10.20.0.0/16 trust\n"),

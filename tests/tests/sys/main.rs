@@ -7,6 +7,8 @@
 
 mod access;
 mod api;
+mod crowd;
+mod cut;
 mod disk;
 mod events;
 mod faults;
@@ -14,6 +16,7 @@ mod floods;
 mod foreign;
 mod guard;
 mod input;
+mod interfaces;
 mod kernel;
 mod life;
 mod missing;

@@ -106,6 +106,13 @@ fn scenarios() -> Vec<Scenario> {
             ENFORCING,
         ),
         scenario(
+            "allow that waits",
+            Box::new(enforced),
+            Act::Command(&["allow", STRANGER, "--confirm", "1h"]),
+            &[POLICY, OPEN],
+            ENFORCING,
+        ),
+        scenario(
             "deny",
             Box::new(enforced),
             Act::Command(&["deny", CLIENT]),
@@ -192,6 +199,7 @@ fn f41_f47_killed_while_a_change_is_kept_or_undone() {
 #[test]
 fn f41_killed_in_a_single_change() {
     kill_at_every_step_of("allow");
+    kill_at_every_step_of("allow that waits");
     kill_at_every_step_of("deny");
     kill_at_every_step_of("remove");
 }
