@@ -248,7 +248,7 @@ fn f43_a_clock_step_moves_a_certificates_end_and_no_duration() {
         entry(2, EntryKind::Deny, "10.1.0.0/16", Some(7_200)),
     ];
     let certificates = [certificate("alice", -300, 7_200)];
-    for step in [-3_600, 3_600] {
+    for step in [-3_600_i64, 3_600] {
         let stepped = Now {
             wall_ns: now().wall_ns + i128::from(step) * 1_000_000_000,
             ..now()
@@ -271,7 +271,7 @@ fn f43_a_clock_step_moves_a_certificates_end_and_no_duration() {
             Some(in_seconds(7_200)),
             "{step}"
         );
-        let left = in_seconds(7_200 - step);
+        let left = in_seconds(u64::try_from(7_200 - step).expect("it has not ended"));
         assert_eq!(
             cell(&compiled, "10.20.0.0/16").map(|c| c.allow),
             Some(left),

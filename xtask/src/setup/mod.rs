@@ -128,7 +128,7 @@ impl std::fmt::Display for Item {
 }
 
 /// Package, the program that shows it is there, and what it is for.
-const LAB: [(&str, &str, &str); 15] = [
+const LAB: [(&str, &str, &str); 16] = [
     ("iproute2", "ip", "makes the lab's networks"),
     (
         "postgresql",
