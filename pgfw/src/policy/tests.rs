@@ -247,7 +247,7 @@ fn f43_a_clock_step_moves_a_certificates_end_and_no_duration() {
         entry(1, EntryKind::Allow, "10.0.0.0/16", Some(7_200)),
         entry(2, EntryKind::Deny, "10.1.0.0/16", Some(7_200)),
     ];
-    let certificates = [certificate("alice", -300, 7_200)];
+    let certificates = [certificate("alice", -4_000, 7_200)];
     for step in [-3_600_i64, 3_600] {
         let stepped = Now {
             wall_ns: now().wall_ns + i128::from(step) * 1_000_000_000,
@@ -279,7 +279,7 @@ fn f43_a_clock_step_moves_a_certificates_end_and_no_duration() {
         );
     }
     // A day too far, it has ended; set back before its beginning, it has not begun.
-    for step in [86_400, -600] {
+    for step in [86_400, -5_000] {
         let stepped = Now {
             wall_ns: now().wall_ns + i128::from(step) * 1_000_000_000,
             ..now()
