@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::host::sock_diag::{self, State};
-use crate::ledger::types::EntryKind;
+use crate::ledger::types::{Authority, EntryKind};
 
 impl Engine {
     pub(super) fn attention(
@@ -87,12 +87,30 @@ impl Engine {
                 super::certificates::store(config),
                 self.crl_targets(config, &config.postgres),
             );
+            if store
+                .authorities(Authority::Client)
+                .is_ok_and(|all| all.is_empty())
+                && self.has_certificates()?
+            {
+                lines.push(format!(
+                    "certificates were issued, and their authorities are not in {}: restore that folder, since none can be \
+                     issued, renewed or revoked without it.",
+                    config.pki.directory.display()
+                ));
+            }
             if let Ok(alarms) = crate::pki::alarms(&store, &targets, Now::read().wall()) {
                 lines.extend(alarms.into_iter().map(|a| format!("{} {}", a.message, a.remedy)));
             }
         }
         lines.extend(self.work()?.iter().map(super::work::said));
         Ok(lines)
+    }
+
+    fn has_certificates(&self) -> Result<bool, Failure> {
+        let all = self.ledger.certificates()?;
+        Ok(all
+            .iter()
+            .any(|c| c.authority == Authority::Client && c.valid_at(Now::read().wall())))
     }
 
     /// Where PostgreSQL listens and no policy stands, whatever `firewall.interfaces` says.
@@ -134,7 +152,7 @@ impl Engine {
             .into_iter()
             .map(|(interface, cluster, port)| {
                 format!(
-                    "PostgreSQL ({cluster}, port {port}) listens on {interface}, and no policy stands there; name it in \
+                    "PostgreSQL ({cluster}, port {port}) listens on {interface}, and no policy of this pgfw stands there; name it in \
                      firewall.interfaces."
                 )
             })

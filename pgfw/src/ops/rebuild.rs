@@ -5,8 +5,6 @@ use super::start::Started;
 use crate::datapath::{Datapath, DatapathError};
 use crate::failure::Failure;
 
-const GRACE: std::time::Duration = std::time::Duration::from_millis(200);
-
 impl Engine {
     /// Opens what is pinned. What is damaged there is removed first: it can be neither adopted nor changed.
     pub(super) fn open_datapath(&mut self) -> Result<(), Failure> {
@@ -17,6 +15,21 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether somebody takes all of it away, or has: `pgfw off`, where this daemon does not answer.
+    ///
+    /// # Errors
+    /// A pin folder that cannot be read.
+    pub(super) fn is_taken_off(&mut self) -> Result<bool, Failure> {
+        if self.datapath.is_none() || Datapath::owner(&self.paths.bpffs)?.is_some() {
+            return Ok(false);
+        }
+        if !Datapath::exists(&self.paths.bpffs) {
+            tracing::warn!("pgfw is off: nothing is pinned any more");
+            (self.datapath, self.held) = (None, None);
+        }
+        Ok(true)
+    }
+
     /// Makes the policy anew where pins of it are gone. True when there was need.
     ///
     /// # Errors
@@ -25,16 +38,6 @@ impl Engine {
         let Some(datapath) = &self.datapath else {
             return Ok(false);
         };
-        if sound(datapath).is_ok() {
-            return Ok(false);
-        }
-        // Whoever takes all of it away (`pgfw off`, where this daemon does not answer) is at it.
-        std::thread::sleep(GRACE);
-        if !Datapath::exists(&self.paths.bpffs) {
-            tracing::warn!("pgfw is off: nothing is pinned any more");
-            (self.datapath, self.held) = (None, None);
-            return Ok(false);
-        }
         let error = match sound(datapath) {
             Ok(()) => return Ok(false),
             Err(error) => error,

@@ -79,6 +79,13 @@ impl Engine {
     /// The lock cannot be taken, or the kernel's record not be read; what else fails is in the answer.
     pub fn round(&mut self) -> Result<Round, Failure> {
         let _lock = self.lock()?;
+        if self.is_taken_off()? {
+            return Ok(Round {
+                next: Some(BootTime(Now::read().boot.0 + RETRY_NS)),
+                sessions: None,
+                failed: None,
+            });
+        }
         self.rebuild()?;
         let mut failed = None;
         let mut part = |done: Result<(), Failure>| {

@@ -6,7 +6,7 @@ use super::Engine;
 use super::guard::admits;
 use crate::api::{self, DaemonState, Pending, State, Status};
 use crate::clock::Now;
-use crate::config::Mode;
+use crate::config::{Config, Mode};
 use crate::datapath::{Attached, Choice, Datapath};
 use crate::failure::Failure;
 use crate::host::interfaces;
@@ -49,7 +49,55 @@ impl Engine {
     /// A ledger or pins that cannot be read.
     pub fn status(&self, daemon: Option<DaemonState>) -> Result<Status, Failure> {
         let now = Now::read();
-        let judging = self.judging(&now)?;
+        let Overview {
+            summary,
+            state,
+            judging,
+            config,
+            pending,
+            uncovered,
+            missing,
+        } = self.overview(&now)?;
+        let compiled = match (&config, judging) {
+            (Some(config), Some(number)) => Some(self.compile(config, number, &now)?),
+            (Some(_) | None, _) => None,
+        };
+        let networks_open = compiled.as_ref().map_or(0, |c| {
+            c.coverage
+                .iter()
+                .filter(|(k, _)| admits(c, k.service, k.net.addr(), now.boot))
+                .count()
+        });
+        let (interfaces, mut services) = self.counted(compiled.as_ref())?;
+        if let Some(compiled) = &compiled {
+            for (service, count) in self.draining(compiled, &now) {
+                let name = compiled.names.get(&service);
+                if let Some(one) = services.iter_mut().find(|s| Some(&s.name) == name) {
+                    one.draining = count;
+                }
+            }
+        }
+        Ok(Status {
+            summary,
+            state,
+            daemon,
+            generation: judging,
+            policy: self.policy(judging)?,
+            pending,
+            drops: drops(&interfaces),
+            ends: self.ends(config.as_ref(), &now)?,
+            interfaces,
+            services,
+            attention: self.attention(config.as_ref(), &uncovered, &missing)?,
+            networks_open,
+            compiler: crate::datapath::COMPILER.to_owned(),
+            kernel: self.kernel(),
+        })
+    }
+
+    /// What the first lines say: of links and the control record, without a look at tables and entries.
+    fn overview(&self, now: &Now) -> Result<Overview, Failure> {
+        let judging = self.judging(now)?;
         let config = self.config().ok();
         let control = self.control()?;
         let attached: Vec<Attached> = self.attachments()?.into_iter().filter(|a| a.alive).collect();
@@ -114,40 +162,14 @@ impl Engine {
         if let Some(what) = self.broken_file() {
             summary = format!("{} And {what}.", summary.trim_end());
         }
-        let compiled = match (&config, judging) {
-            (Some(config), Some(number)) => Some(self.compile(config, number, &now)?),
-            (Some(_) | None, _) => None,
-        };
-        let networks_open = compiled.as_ref().map_or(0, |c| {
-            c.coverage
-                .iter()
-                .filter(|(k, _)| admits(c, k.service, k.net.addr(), now.boot))
-                .count()
-        });
-        let (interfaces, mut services) = self.counted(compiled.as_ref())?;
-        if let Some(compiled) = &compiled {
-            for (service, count) in self.draining(compiled, &now) {
-                let name = compiled.names.get(&service);
-                if let Some(one) = services.iter_mut().find(|s| Some(&s.name) == name) {
-                    one.draining = count;
-                }
-            }
-        }
-        Ok(Status {
+        Ok(Overview {
             summary,
             state,
-            daemon,
-            generation: judging,
-            policy: self.policy(judging)?,
+            judging,
+            config,
             pending,
-            drops: drops(&interfaces),
-            ends: self.ends(config.as_ref(), &now)?,
-            interfaces,
-            services,
-            attention: self.attention(config.as_ref(), &uncovered, &missing)?,
-            networks_open,
-            compiler: crate::datapath::COMPILER.to_owned(),
-            kernel: self.kernel(),
+            uncovered,
+            missing,
         })
     }
 
@@ -156,7 +178,7 @@ impl Engine {
     /// # Errors
     /// As there.
     pub fn summary(&self) -> Result<String, Failure> {
-        Ok(self.status(None)?.summary)
+        Ok(self.overview(&Now::read())?.summary)
     }
 
     /// The interfaces that are present, match, and carry no policy.
@@ -179,7 +201,7 @@ impl Engine {
     /// What of the files is not as it should be, for the first line.
     fn broken_file(&self) -> Option<String> {
         let is_known = self.ledger.confirmed().is_ok_and(|confirmed| confirmed.is_some());
-        match crate::config::Config::read(&self.paths.config) {
+        match Config::read(&self.paths.config) {
             Err(error) if is_known && self.rescue.is_none() => {
                 Some(format!("not by pgfw.toml as it is now: {error}"))
             }
@@ -278,6 +300,20 @@ fn name_of(attached: &Attached) -> String {
         .name
         .clone()
         .unwrap_or_else(|| format!("interface {} (gone)", attached.ifindex))
+}
+
+/// What [`Engine::status`] begins with.
+#[derive(Debug)]
+struct Overview {
+    summary: String,
+    state: State,
+    judging: Option<u64>,
+    config: Option<Config>,
+    pending: Option<Pending>,
+    /// Interfaces that match and carry no policy.
+    uncovered: Vec<String>,
+    /// Names of the config that are not there.
+    missing: Vec<String>,
 }
 
 fn ports(ports: &[u16]) -> String {

@@ -69,7 +69,7 @@ fn f39_postgresql_on_an_interface_without_a_policy_is_named() {
     site.db.ip("address add 10.11.0.10/24 dev eth1");
     let pgfw = configured(&site, CONFIG);
     let _daemon = pgfw.enforce();
-    let named = "PostgreSQL (main, port 5432) listens on eth1, and no policy stands there";
+    let named = "PostgreSQL (main, port 5432) listens on eth1, and no policy of this pgfw stands there";
     assert!(!pgfw.status().attention().contains(named));
     for (at, found) in [
         ("0.0.0.0:5432", true),

@@ -2,10 +2,13 @@
 //! closed in silence, and never open.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::time::Duration;
 
-use pgfw_tests::lab::{EchoServer, Host, Instance, PATIENCE, Reach, Site, Sshd, Talk, address, eventually};
+use pgfw_tests::lab::{
+    EchoServer, Host, Instance, PATIENCE, Reach, Site, Sshd, Talk, address, eventually, run, without_programs,
+};
 
 use super::{CONFIG, becomes, configured, is_open, is_silent, refused};
 
@@ -223,6 +226,62 @@ fn f48_a_corrupt_config_at_boot_is_said_in_the_first_line_and_the_confirmed_poli
         daemon.kill();
         pgfw.ok(&["off"]);
     }
+}
+
+#[test]
+fn f48_a_kernel_that_refuses_the_programs_is_named_and_what_it_enforces_goes_on() {
+    let site = Site::new();
+    let _server = EchoServer::start(&site.db, "[::]:5432");
+    let pgfw = configured(&site, CONFIG);
+    let refusing = || {
+        let mut command = pgfw.command(&["run"]);
+        // SAFETY: between fork and exec only system calls are made.
+        unsafe { command.pre_exec(without_programs) };
+        run(&mut command)
+    };
+    pgfw.enforce().kill();
+    let said = refusing();
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    assert!(said.stderr.contains("kernel"), "{}", said.stderr);
+    assert!(is_silent(&site.stranger, address::DB, 5432));
+    assert!(is_open(&site.client, address::DB, 5432));
+    let _daemon = pgfw.start();
+    assert_eq!(pgfw.status().state(), "enforcing");
+
+    // At boot there is nothing that could judge: it is said, again and again, and not in silence.
+    drop(_daemon);
+    pgfw.ok(&["off"]);
+    assert_eq!(refusing().code, Some(1));
+    let shown = pgfw.pgfw(&["status"]);
+    assert!(
+        shown.stdout.starts_with("Not protected: nothing is attached"),
+        "{shown:?}"
+    );
+    assert!(is_open(&site.stranger, address::DB, 5432));
+}
+
+#[test]
+fn f48_without_its_certificates_a_booted_host_is_under_its_policy_and_says_what_is_gone() {
+    let site = Site::new();
+    let _server = EchoServer::start(&site.db, "[::]:5432");
+    let identity = "[[identity]]\nname = \"alice\"\nnetworks = [\"192.168.1.0/24\"]\n";
+    let pgfw = configured(&site, &format!("{CONFIG}{identity}"));
+    pgfw.ok(&["ca", "init"]);
+    pgfw.ok(&["cert", "issue", "alice"]);
+    booted(&pgfw);
+    site.db.within(|| fs::remove_dir_all("/etc/pgfw/pki").unwrap());
+    let _daemon = pgfw.start();
+    let status = pgfw.status();
+    assert_eq!(status.state(), "enforcing");
+    assert!(is_open(&site.client, address::DB, 5432));
+    assert!(is_silent(&site.stranger, address::DB_V6, 5432));
+    // The ledger knows of a certificate that is valid; nobody can issue another.
+    assert!(is_open(&site.stranger, address::DB, 5432));
+    assert!(
+        status.attention().contains("/etc/pgfw/pki"),
+        "{}",
+        status.attention()
+    );
 }
 
 #[test]
