@@ -18,6 +18,7 @@ impl Engine {
         missing: &[String],
     ) -> Result<Vec<String>, Failure> {
         let mut lines = self.complaints.clone();
+        lines.extend(self.restored.clone());
         if let Some(rescue) = &self.rescue {
             lines.push(rescue.why.remedy.clone());
         } else if self.ledger.stands_in() {

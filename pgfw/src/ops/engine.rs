@@ -33,6 +33,8 @@ pub struct Engine {
     /// The pins are this process's alone: the daemon's.
     pub(super) held: Option<Held>,
     pub(super) boot_id: String,
+    /// That the ledger is older than what was confirmed by it, until something is confirmed anew.
+    pub(super) restored: Option<String>,
     /// What stands in for a policy that cannot be had.
     pub(super) rescue: Option<Rescue>,
     pub(super) unrecorded: Unrecorded,
@@ -102,6 +104,7 @@ impl Engine {
             others,
             held: None,
             boot_id,
+            restored: None,
             rescue: None,
             unrecorded: Unrecorded::load(spare),
             stays: false,

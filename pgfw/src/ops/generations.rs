@@ -209,7 +209,8 @@ impl Engine {
         step(Step::ConfirmCollected);
         let config = self.config_of(number)?;
         self.attach_all(&config, Missing::Complain)?;
-        super::marker::write(&self.paths, &config)?;
+        self.restored = None;
+        super::marker::write(&self.paths, &config, number)?;
         step(Step::ConfirmMarked);
         Ok(())
     }

@@ -19,10 +19,12 @@ const TEXT: &str = "\
 pub(super) struct Marker {
     pub interfaces: Vec<String>,
     pub ssh_ports: Vec<u16>,
+    /// The policy that was confirmed last; 0 where an older pgfw wrote it.
+    pub policy: u64,
 }
 
 /// Replaces the marker, whole or not at all; one that says the same is left alone.
-pub(super) fn write(paths: &Paths, config: &Config) -> Result<(), Failure> {
+pub(super) fn write(paths: &Paths, config: &Config, policy: u64) -> Result<(), Failure> {
     let file = paths.confirmed_marker();
     let interfaces: Vec<String> = config
         .firewall
@@ -32,7 +34,7 @@ pub(super) fn write(paths: &Paths, config: &Config) -> Result<(), Failure> {
         .collect();
     let ports: Vec<String> = config.ssh.ports.iter().map(u16::to_string).collect();
     let text = format!(
-        "{TEXT}interfaces = [{}]\nssh_ports = [{}]\n",
+        "{TEXT}policy = {policy}\ninterfaces = [{}]\nssh_ports = [{}]\n",
         interfaces.join(", "),
         ports.join(", ")
     );
@@ -58,7 +60,9 @@ pub(super) fn read(paths: &Paths) -> Option<Marker> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let table: toml::Table = text.parse().unwrap_or_default();
     let list = |key: &str| table.get(key).and_then(toml::Value::as_array).cloned();
+    let policy = table.get("policy").and_then(toml::Value::as_integer);
     Some(Marker {
+        policy: policy.and_then(|number| u64::try_from(number).ok()).unwrap_or(0),
         interfaces: list("interfaces")
             .unwrap_or_default()
             .iter()

@@ -30,7 +30,7 @@ pub(super) struct Rescue {
 }
 
 /// Policies of a rescue are numbered from here on: no ledger comes so far.
-const FIRST: u64 = 1 << 62;
+pub(super) const FIRST: u64 = 1 << 62;
 
 const EVERYWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Engine;
 use super::coverable;
 use super::engine::make_state_dir;
+use super::marker;
 use super::rescue;
 use crate::clock::Now;
 use crate::config::Config;
@@ -86,6 +87,7 @@ impl Engine {
     pub(super) fn start_confirmed(&mut self, number: u64) -> Result<Started, Failure> {
         let now = Now::read();
         let control = self.control()?;
+        self.know_restored(number, control.confirmed)?;
         let loaded = control.confirmed == Choice::Generation(number)
             && self.datapath().generations()?.contains(&number);
         if !loaded {
@@ -103,8 +105,11 @@ impl Engine {
         let config = self.config_of(number)?;
         self.attach_all(&config, Missing::Complain)?;
         self.datapath().collect()?;
-        // A crash may have come between ledger and marker.
-        if let Err(failure) = super::marker::write(&self.paths, &config) {
+        // A crash may have come between ledger and marker. One that tells of a later policy tells of a restored ledger, and
+        // goes on to do so until the next confirmation.
+        if marker::read(&self.paths).is_none_or(|marker| marker.policy <= number)
+            && let Err(failure) = marker::write(&self.paths, &config, number)
+        {
             tracing::error!("{} {}", failure.message, failure.remedy);
         }
         Ok(if loaded {
@@ -112,6 +117,30 @@ impl Engine {
         } else {
             Started::Loaded { generation: number }
         })
+    }
+
+    /// A ledger that is older than what was confirmed by it: whoever restored it should know what went.
+    fn know_restored(&mut self, number: u64, in_kernel: Choice) -> Result<(), Failure> {
+        let unknown = match in_kernel {
+            Choice::Generation(other)
+                if other < rescue::FIRST && self.ledger.generation(other)?.is_none() =>
+            {
+                Some(other)
+            }
+            Choice::Generation(_) | Choice::Pass => marker::read(&self.paths)
+                .map(|marker| marker.policy)
+                .filter(|marked| *marked > number),
+        };
+        if let Some(unknown) = unknown {
+            let line = format!(
+                "the ledger {} was restored from before policy {unknown}: what was allowed and denied since then is not in \
+                 it; say it again, and `pgfw reload`.",
+                self.ledger.file().display()
+            );
+            tracing::error!("{line}");
+            self.restored = Some(line);
+        }
+        Ok(())
     }
 
     fn start_first(&mut self, probation: Duration) -> Result<Started, Failure> {

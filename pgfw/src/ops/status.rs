@@ -159,6 +159,9 @@ impl Engine {
             State::Open => format!("Not protected: attached to {on}, and every packet passes."),
             State::Off => "Not protected: nothing is attached.".to_owned(),
         };
+        if self.restored.is_some() {
+            summary.push_str(" Its ledger was restored from before the last policy.");
+        }
         if let Some(what) = self.broken_file() {
             summary = format!("{} And {what}.", summary.trim_end());
         }

@@ -229,6 +229,53 @@ fn f48_a_corrupt_config_at_boot_is_said_in_the_first_line_and_the_confirmed_poli
 }
 
 #[test]
+fn f48_a_ledger_that_was_restored_counts_and_is_said_to_be_old() {
+    let site = Site::new();
+    let _server = EchoServer::start(&site.db, "[::]:5432");
+    let pgfw = configured(&site, CONFIG);
+    for boot in [false, true] {
+        pgfw.configure(CONFIG);
+        let daemon = pgfw.enforce_again();
+        site.db.within(|| fs::copy(LEDGER, BACKUP).unwrap());
+        pgfw.configure(&CONFIG.replace("allow = [", "allow = [\"192.168.1.0/24\", "));
+        pgfw.ok(&["reload"]);
+        pgfw.ok(&["deny", "10.20.0.99"]);
+        daemon.kill();
+        if boot {
+            pgfw.ok(&["off"]);
+        }
+        restore(&site.db);
+        for _ in 0..2 {
+            let daemon = pgfw.start();
+            let status = pgfw.status();
+            assert_eq!(status.state(), "enforcing", "{boot}");
+            assert!(
+                status.summary().contains("was restored"),
+                "{boot}: {}",
+                status.summary()
+            );
+            assert!(
+                status.attention().contains("from before policy 2"),
+                "{boot}: {}",
+                status.attention()
+            );
+            assert_eq!(daemon.log().matches("was restored").count(), 1, "{boot}");
+            // What it says counts: nothing that was confirmed later.
+            assert!(is_silent(&site.stranger, address::DB, 5432), "{boot}");
+            assert!(is_open(&site.client, address::DB, 5432), "{boot}");
+            if !boot {
+                // The kernel has forgotten; the marker has not.
+                pgfw.ok(&["off"]);
+            }
+        }
+        let _daemon = pgfw.start();
+        pgfw.ok(&["reload"]);
+        assert!(!pgfw.status().summary().contains("was restored"), "{boot}");
+        assert!(is_open(&site.stranger, address::DB, 5432), "{boot}");
+    }
+}
+
+#[test]
 fn f48_a_kernel_that_refuses_the_programs_is_named_and_what_it_enforces_goes_on() {
     let site = Site::new();
     let _server = EchoServer::start(&site.db, "[::]:5432");
