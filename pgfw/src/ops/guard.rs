@@ -206,13 +206,23 @@ fn questions(mut ports: BTreeSet<u16>, after: &Compiled) -> Result<Vec<Question>
             port,
         })
         .collect();
+    // A port of the range that a service holds is not chosen for a question; only a range that is mostly services' is
+    // short of ports to ask from.
     let ephemeral = ephemeral_ports();
-    let answered: Vec<u16> = after
-        .services
-        .keys()
-        .filter(|key| key.protocol == UDP && (ephemeral.contains(&key.port) || key.port == DNS))
+    let udp = after.services.keys().filter(|key| key.protocol == UDP);
+    let inside: Vec<u16> = udp
         .map(|key| key.port)
+        .filter(|port| ephemeral.contains(port))
         .collect();
+    let mut answered: Vec<u16> = Vec::new();
+    if inside.len() * 2 > ephemeral.len() {
+        answered.extend(inside.first());
+    }
+    let dns = ServicePort {
+        protocol: UDP,
+        port: DNS,
+    };
+    answered.extend(after.services.contains_key(&dns).then_some(DNS));
     if !answered.is_empty() {
         for lifeline in lifelines::all() {
             if let Lifeline::Resolver(source) = lifeline {

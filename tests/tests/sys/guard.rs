@@ -123,6 +123,21 @@ fn f46_a_resolver_and_the_dhcp_server_are_not_cut() {
         &["this change would cut the resolver 10.20.0.10"],
         "--force",
     );
+    // So does a range in which no port is left to ask from; a single port does not.
+    let range = |ports: &str| {
+        dns.replace("[\"53\"]", &format!("[\"{ports}\"]"))
+            .replace("\"dns\"", "\"all\"")
+    };
+    site.db.sysctl("net/ipv4/ip_local_port_range", "40000 40009");
+    pgfw.configure(&format!("{CONFIG}{}", range("40000-40009")));
+    refused(
+        &pgfw.pgfw(&["reload"]),
+        1,
+        &["would cut the resolver 10.20.0.10"],
+        "--force",
+    );
+    pgfw.configure(&format!("{CONFIG}{}", range("40000")));
+    pgfw.ok(&["reload"]);
     pgfw.configure(&format!("{CONFIG}{dns}allow = [\"10.20.0.0/16\"]\n"));
     pgfw.ok(&["reload"]);
     let said = pgfw.pgfw(&["deny", "10.20.0.0/16", "--service", "dns"]);
@@ -133,7 +148,7 @@ fn f46_a_resolver_and_the_dhcp_server_are_not_cut() {
     let said = pgfw.pgfw(&["reload"]);
     refused(&said, 1, &["would cut the DHCP server 10.10.0.1"], "dhcp_client");
     // Refused by the program itself, once it was loaded: nothing of it stays.
-    assert_eq!(pgfw.status().0["generation"], 2);
+    assert_eq!(pgfw.status().0["generation"], 3);
     assert!(pgfw.status().0["pending"].is_null());
     pgfw.ok(&["reload", "--force"]);
     // Of a lease on another address this host does not live.
