@@ -172,6 +172,27 @@ fn f48_in_rescue_ssh_is_let_in_where_sshd_comes_to_listen() {
 }
 
 #[test]
+fn f48_with_the_capabilities_of_the_unit_sshd_is_found_by_its_configuration() {
+    let site = Site::new();
+    let _elsewhere = EchoServer::start(&site.db, "[::]:22");
+    let _sshd = Sshd::start(&site.db, 2222);
+    site.db.write(
+        "/etc/ssh/sshd_config",
+        "Include /etc/ssh/sshd_config.d/*.conf\n#Port 22\n",
+    );
+    site.db.write("/etc/ssh/sshd_config.d/port.conf", "port=2222\n");
+    let pgfw = configured(&site, CONFIG);
+    booted(&pgfw);
+    site.db.within(LOSSES[0].1);
+    // Without CAP_SYS_PTRACE nobody looks into sshd.
+    let _daemon = pgfw.start_command(&mut pgfw.command_as_the_unit(&["run"]));
+    let summary = pgfw.status().summary().to_owned();
+    assert!(summary.starts_with("SSH only on eth0, port 2222: "), "{summary}");
+    assert!(is_open(&site.stranger, address::DB, 2222));
+    assert!(is_silent(&site.stranger, address::DB, 22));
+}
+
+#[test]
 fn f48_a_confirmed_policy_that_is_not_understood_any_more_is_ssh_only_until_a_reload() {
     let site = Site::new();
     let _server = EchoServer::start(&site.db, "[::]:5432");
