@@ -14,7 +14,7 @@ use crate::fault::{Step, step};
 use crate::host::interfaces;
 use crate::ledger::types::{EntryKind, Generation, GenerationState};
 use crate::policy::access;
-use crate::policy::coverage::{Compiled, Coverage, Until};
+use crate::policy::coverage::{Compiled, Coverage, Settings, Until};
 
 /// How long the first policy of a host stands when nobody says otherwise.
 const PROBATION: Duration = Duration::from_secs(300);
@@ -247,14 +247,60 @@ fn describe(before: Option<&Compiled>, after: &Compiled) -> Vec<String> {
         }
     }
     if let Some(before) = before {
-        if before.services != after.services {
-            lines.push("~ the services' ports change".into());
-        }
-        if before.settings != after.settings {
-            lines.push("~ the firewall's settings change".into());
-        }
+        lines.extend(changed_services(before, after));
+        lines.extend(changed_settings(&before.settings, &after.settings));
     }
     lines
+}
+
+/// Ports that become a service's, or are none any more.
+fn changed_services(before: &Compiled, after: &Compiled) -> Vec<String> {
+    let named = |compiled: &Compiled| -> BTreeMap<(u8, u16), String> {
+        let name = |id| compiled.names.get(id).cloned().unwrap_or_default();
+        let ports = compiled.services.iter();
+        ports
+            .map(|(port, id)| ((port.protocol, port.port), name(id)))
+            .collect()
+    };
+    let (old, new) = (named(before), named(after));
+    let at = |(protocol, port): &(u8, u16)| format!("protocol {protocol}, port {port}");
+    let gone = old.iter().filter(|(key, name)| new.get(key) != Some(name));
+    let come = new.iter().filter(|(key, name)| old.get(key) != Some(name));
+    gone.map(|(key, name)| format!("- {name} is not at {} any more", at(key)))
+        .chain(come.map(|(key, name)| format!("+ {name} is at {}", at(key))))
+        .collect()
+}
+
+/// Switches that change, by their keys in pgfw.toml.
+fn changed_settings(before: &Settings, after: &Settings) -> Vec<String> {
+    let said = |settings: &Settings| {
+        let Settings {
+            audit,
+            echo,
+            dhcp_client,
+            forwarded_track,
+            ether_types,
+            stp,
+        } = settings;
+        [
+            ("mode", if *audit { "audit" } else { "enforce" }.to_owned()),
+            ("echo", format!("{echo:?}").to_lowercase()),
+            ("dhcp_client", dhcp_client.to_string()),
+            (
+                "forwarded",
+                if *forwarded_track { "track" } else { "drop" }.to_owned(),
+            ),
+            (
+                "link_layer",
+                format!("{ether_types:#06x?}{}", if *stp { " stp" } else { "" }).replace('\n', ""),
+            ),
+        ]
+    };
+    let changes = said(before).into_iter().zip(said(after));
+    changes
+        .filter(|(old, new)| old != new)
+        .map(|((key, old), (_, new))| format!("~ firewall.{key} was {old} and becomes {new}"))
+        .collect()
 }
 
 #[derive(Debug, thiserror::Error)]
