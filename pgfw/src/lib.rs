@@ -10,6 +10,7 @@ pub mod config;
 pub mod daemon;
 pub mod datapath;
 pub mod failure;
+pub mod fault;
 pub mod host;
 pub mod ledger;
 pub mod observe;

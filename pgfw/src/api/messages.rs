@@ -23,6 +23,9 @@ pub struct AddEntry {
     pub seconds: Option<u64>,
     #[serde(default)]
     pub comment: Option<String>,
+    /// Seconds until the change undoes itself unless confirmed; `None`: it counts at once and for good.
+    #[serde(default)]
+    pub confirm: Option<u64>,
     /// Override the lockout guard.
     #[serde(default)]
     pub force: bool,
@@ -40,9 +43,11 @@ impl AddEntry {
             service: _,
             seconds,
             comment,
+            confirm,
             force: _,
         } = self;
         network(*net)?;
+        confirmable(*confirm)?;
         if *seconds == Some(0) {
             return Err(Failure::invalid(
                 "an entry that ends needs at least one second",
@@ -81,15 +86,26 @@ pub struct RemoveEntry {
     /// End established connections too.
     #[serde(default)]
     pub cut: bool,
+    /// As in [`AddEntry`].
+    #[serde(default)]
+    pub confirm: Option<u64>,
     #[serde(default)]
     pub force: bool,
 }
 
 impl RemoveEntry {
     /// # Errors
-    /// A network that no entry can have.
+    /// A network that no entry can have; something that cannot be undone, on trial.
     pub fn check(&self) -> Result<(), Failure> {
-        network(self.net)
+        network(self.net)?;
+        confirmable(self.confirm)?;
+        if self.cut && self.confirm.is_some() {
+            return Err(Failure::invalid(
+                "connections that are cut do not come back when the change undoes itself",
+                "Say --cut or --confirm.",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -119,13 +135,17 @@ impl Reload {
     /// # Errors
     /// No time in which to confirm.
     pub fn check(&self) -> Result<(), Failure> {
-        match self.confirm {
-            Some(0) => Err(Failure::invalid(
-                "a change that waits for its confirmation needs at least one second",
-                "Write a time like 60s.",
-            )),
-            Some(_) | None => Ok(()),
-        }
+        confirmable(self.confirm)
+    }
+}
+
+fn confirmable(seconds: Option<u64>) -> Result<(), Failure> {
+    match seconds {
+        Some(0) => Err(Failure::invalid(
+            "a change that waits for its confirmation needs at least one second",
+            "Write a time like 60s.",
+        )),
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -219,9 +239,18 @@ pub struct Status {
     pub state: State,
     pub daemon: Option<DaemonState>,
     pub generation: Option<u64>,
+    /// The policy that judges.
+    #[serde(default)]
+    pub policy: Option<Policy>,
     pub pending: Option<Pending>,
     pub interfaces: Vec<Interface>,
     pub services: Vec<ServiceState>,
+    /// What was dropped, the most frequent reason first.
+    #[serde(default)]
+    pub drops: Vec<Drops>,
+    /// What ends by itself, the next first; not all of it.
+    #[serde(default)]
+    pub ends: Vec<Ends>,
     /// What a person should look at, each with what to do.
     pub attention: Vec<String>,
     pub networks_open: usize,
@@ -243,6 +272,10 @@ pub enum State {
     Probation,
     /// Everything is decided and counted, nothing dropped.
     Audit,
+    /// What was confirmed cannot be had: SSH passes, and nothing else.
+    SshOnly,
+    /// What was confirmed cannot be had, and goes on as the kernel has it.
+    Kept,
     /// Attached, and everything passes.
     Open,
     /// Nothing is attached.
@@ -271,11 +304,44 @@ pub struct Interface {
     pub index: u32,
     /// `native`, `generic`, or why there is none.
     pub mode: String,
+    /// Why that mode, and what it costs there.
+    #[serde(default)]
+    pub about: Option<String>,
     pub covered: bool,
     pub passed: u64,
     pub dropped: u64,
     /// Packets by reason.
     pub reasons: BTreeMap<String, u64>,
+}
+
+/// The policy that judges packets now.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Policy {
+    pub generation: u64,
+    /// SHA-256 of its pgfw.toml, hexadecimal; `None` where nobody knows it.
+    pub hash: Option<String>,
+    /// RFC 3339: when it began.
+    pub since: Option<String>,
+    pub confirmed: bool,
+}
+
+/// Drops of one reason, on all interfaces.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Drops {
+    pub reason: String,
+    pub meaning: String,
+    pub packets: u64,
+}
+
+/// Something that ends by itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ends {
+    /// `allow 10.0.0.0/8 (main)`, `certificate of alice`.
+    pub what: String,
+    /// Seconds left.
+    pub seconds: u64,
+    /// RFC 3339.
+    pub until: String,
 }
 
 /// Counters of one service.
@@ -284,4 +350,7 @@ pub struct ServiceState {
     pub name: String,
     pub passed: u64,
     pub dropped: u64,
+    /// Connections that go on until they end, and could not be made now.
+    #[serde(default)]
+    pub draining: usize,
 }

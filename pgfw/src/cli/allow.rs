@@ -26,7 +26,10 @@ struct Opening {
     /// Why, for those who read `pgfw list` later.
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
-    /// Do it even where it would cut a live SSH session.
+    /// Undo it by itself after this time unless `pgfw confirm` comes first, like 60s.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    confirm: Option<Duration>,
+    /// Do it even where it would cut a live SSH session, a gateway, a resolver or the DHCP server.
     #[arg(long)]
     force: bool,
 }
@@ -54,7 +57,10 @@ pub(super) struct Remove {
     /// End established connections from there too.
     #[arg(long)]
     cut: bool,
-    /// Do it even where it would cut a live SSH session.
+    /// Undo it by itself after this time unless `pgfw confirm` comes first, like 60s.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    confirm: Option<Duration>,
+    /// Do it even where it would cut a live SSH session, a gateway, a resolver or the DHCP server.
     #[arg(long)]
     force: bool,
 }
@@ -88,12 +94,14 @@ impl Remove {
             net,
             service,
             cut,
+            confirm,
             force,
         } = self;
         let request = RemoveEntry {
             net: network(&net)?,
             service,
             cut,
+            confirm: confirm.map(|d| d.as_secs()),
             force,
         };
         done(&context.client().post("/v1/entries/remove", &request)?, context)
@@ -107,6 +115,7 @@ impl Opening {
             service,
             duration,
             comment,
+            confirm,
             force,
         } = self;
         let request = AddEntry {
@@ -115,6 +124,7 @@ impl Opening {
             service,
             seconds: duration.map(|d| d.as_secs()),
             comment,
+            confirm: confirm.map(|d| d.as_secs()),
             force,
         };
         // Also where no daemon answers that could refuse it.

@@ -11,6 +11,7 @@ mod list;
 mod off;
 mod output;
 mod pg;
+mod question;
 mod reload;
 mod run;
 mod status;

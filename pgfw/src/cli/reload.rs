@@ -1,11 +1,12 @@
 //! `pgfw reload`, `confirm`, `rollback`: from one policy to the next, with a way back.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{Context, output};
+use super::{Context, output, question};
 use crate::api;
 use crate::failure::Failure;
 
@@ -14,10 +15,13 @@ pub(super) struct Reload {
     /// Print what would open and close, and change nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Undo the change by itself after this time unless `pgfw confirm` comes first, like 60s.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// Undo the change by itself after this time unless `pgfw confirm` comes first, like 60s; asks nothing.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, conflicts_with = "yes")]
     confirm: Option<Duration>,
-    /// Do it even where it would cut a live SSH session.
+    /// Keep the change at once, without asking on a terminal.
+    #[arg(long, short)]
+    yes: bool,
+    /// Do it even where it would cut a live SSH session, a gateway, a resolver or the DHCP server.
     #[arg(long)]
     force: bool,
 }
@@ -33,8 +37,12 @@ impl Reload {
         let Reload {
             dry_run,
             confirm,
+            yes,
             force,
         } = self;
+        // A person who sits there can say whether it still works; a script and `systemctl reload` cannot.
+        let asks = !dry_run && !yes && confirm.is_none() && !context.json && question::someone_is_there();
+        let confirm = confirm.or_else(|| asks.then_some(question::PATIENCE));
         let request = api::Reload {
             dry_run,
             confirm: confirm.map(|d| d.as_secs()),
@@ -65,6 +73,18 @@ impl Reload {
                 if what.is_empty() { "" } else { " " }
             ),
             (false, Some(generation), None) => println!("Policy {generation} counts now."),
+            (false, Some(generation), Some(_)) if asks => {
+                println!("Policy {generation} counts now.");
+                let path = if question::keep_it() {
+                    "/v1/confirm"
+                } else {
+                    "/v1/rollback"
+                };
+                let done: api::Changed = context.client().post(path, &serde_json::json!({}))?;
+                // A terminal that hung up takes no line, which is no reason to fail.
+                let _ = writeln!(std::io::stdout(), "{}", done.lines.join("\n"));
+                return Ok(code);
+            }
             (false, Some(generation), Some(deadline)) => println!(
                 "Policy {generation} counts until {deadline} and undoes itself then.\nKeep it with: pgfw confirm"
             ),

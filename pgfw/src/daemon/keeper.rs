@@ -13,6 +13,9 @@ const ROUND: Duration = Duration::from_secs(60);
 /// After a failure, so that a full disk does not fill the journal.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// A keeper that has not gone round for so long hangs.
+pub(super) const LATEST_ROUND: Duration = Duration::from_secs(3 * 60);
+
 pub(super) async fn keep(shared: Shared) {
     let mut last = String::new();
     loop {
@@ -44,6 +47,7 @@ pub(super) async fn keep(shared: Shared) {
                 RETRY
             }
         };
+        shared.rounds.send_modify(|rounds| *rounds += 1);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = shared.changed.notified() => {}

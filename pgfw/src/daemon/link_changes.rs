@@ -1,5 +1,6 @@
 //! Notices what others do to interfaces (rtnetlink): one that appears, one that goes, a filter or its discipline deleted.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -21,10 +22,16 @@ pub(super) fn watch(shared: Shared) {
     };
     let watch = move || {
         let mut news = vec![0; 64 * 1024];
+        let mut names = Names::default();
         loop {
             match recv(socket.as_raw_fd(), &mut news, MsgFlags::empty()) {
                 Ok(length) => {
-                    if messages(&news[..length]).any(concerns) {
+                    // Each of them is looked at: the names must be kept.
+                    if messages(&news[..length])
+                        .filter(|news| names.concern(news))
+                        .count()
+                        > 0
+                    {
                         shared.changed.notify_one();
                     }
                 }
@@ -73,16 +80,47 @@ fn messages(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 const HEADER: usize = 16;
 
-/// Whether coverage may have changed. Of what an interface says about itself all the time (carrier, statistics) nothing
-/// is looked at: of a new one the kernel says that everything changed (`ifi_change`, `register_netdevice`).
-fn concerns(message: &[u8]) -> bool {
-    let Some(kind) = message.get(4..6) else {
-        return false;
-    };
-    match u16::from_ne_bytes([kind[0], kind[1]]) {
-        libc::RTM_NEWLINK => word(message, HEADER + 12) == Some(u32::MAX),
-        libc::RTM_DELLINK | libc::RTM_DELQDISC | libc::RTM_DELTFILTER => true,
-        _ => false,
+/// The names of interfaces, as far as the kernel has told them.
+#[derive(Debug, Default)]
+struct Names(BTreeMap<u32, Vec<u8>>);
+
+impl Names {
+    /// Whether coverage may have changed. Of what an interface says about itself all the time (carrier, statistics) nothing
+    /// is looked at: of a new one the kernel says that everything changed (`ifi_change`, `register_netdevice`), and one
+    /// that was renamed has another name than before.
+    fn concern(&mut self, message: &[u8]) -> bool {
+        let (Some(kind), Some(index)) = (message.get(4..6), word(message, HEADER + 4)) else {
+            return false;
+        };
+        match u16::from_ne_bytes([kind[0], kind[1]]) {
+            libc::RTM_NEWLINK => {
+                let is_new = word(message, HEADER + 12) == Some(u32::MAX);
+                let name = name(message);
+                let before = name.clone().and_then(|name| self.0.insert(index, name));
+                is_new || (before.is_none() && name.is_some()) || before != name
+            }
+            libc::RTM_DELLINK => {
+                self.0.remove(&index);
+                true
+            }
+            libc::RTM_DELQDISC | libc::RTM_DELTFILTER => true,
+            _ => false,
+        }
+    }
+}
+
+/// IFLA_IFNAME of a message about a link.
+fn name(message: &[u8]) -> Option<Vec<u8>> {
+    const IFINFO: usize = 16;
+    const IFLA_IFNAME: u16 = 3;
+    let mut rest = message.get(HEADER + IFINFO..)?;
+    loop {
+        let [a, b, c, d, ..] = *rest else { return None };
+        let length = usize::from(u16::from_ne_bytes([a, b]));
+        if u16::from_ne_bytes([c, d]) == IFLA_IFNAME {
+            return rest.get(4..length).map(<[u8]>::to_vec);
+        }
+        rest = rest.get(length.max(4).next_multiple_of(4)..)?;
     }
 }
 
@@ -111,8 +149,28 @@ mod tests {
             link(libc::RTM_DELQDISC, 0),
             link(libc::RTM_NEWTFILTER, 0),
         ];
-        let told: Vec<bool> = messages(&datagram.concat()).map(concerns).collect();
+        let mut names = Names::default();
+        let told: Vec<bool> = messages(&datagram.concat())
+            .map(|message| names.concern(message))
+            .collect();
         assert_eq!(told, [true, false, true, false]);
         assert_eq!(messages(&[1, 0, 0, 0, 0]).count(), 0);
+    }
+
+    #[test]
+    fn f39_another_name_concerns_us_once() {
+        let named = |name: &[u8; 8]| {
+            let mut message = link(libc::RTM_NEWLINK, 0);
+            message.extend([12, 0, 3, 0]);
+            message.extend(name);
+            message[0] = 44;
+            message
+        };
+        let mut names = Names::default();
+        let told = [b"eth0\0\0\0\0", b"eth0\0\0\0\0", b"lan0\0\0\0\0", b"lan0\0\0\0\0"];
+        assert_eq!(
+            told.map(|name| names.concern(&named(name))),
+            [true, false, true, false]
+        );
     }
 }

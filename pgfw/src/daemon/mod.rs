@@ -2,10 +2,13 @@
 
 mod clock_steps;
 mod events;
+mod journal;
 mod keeper;
 mod link_changes;
 mod memory;
+mod notices;
 mod only_one;
+mod pin_changes;
 mod server;
 mod socket;
 
@@ -13,10 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::config::OnStop;
 use crate::failure::{Explain, Failure};
+use crate::fault::{Step, step};
 use crate::ops::{Engine, Started};
 use crate::paths::Paths;
 
@@ -27,6 +31,8 @@ struct Shared {
     /// Something changed: the keeper looks when it has to act next.
     changed: Arc<Notify>,
     events: events::EventLog,
+    /// How often the keeper has gone round.
+    rounds: Arc<watch::Sender<u64>>,
 }
 
 impl Shared {
@@ -83,7 +89,7 @@ fn joined<T>(done: Result<Result<T, Failure>, tokio::task::JoinError>) -> Result
 /// A second daemon, a config or an interface that is wrong at the first start, a kernel that lacks something.
 pub fn run(paths: &Paths, probation: Duration) -> Result<(), Failure> {
     memory::prepare();
-    log_to_journal();
+    journal::open();
     let _only_one = only_one::take(paths)?;
     let (engine, started) = Engine::start(paths, probation)?;
     say(&started);
@@ -98,6 +104,7 @@ pub fn run(paths: &Paths, probation: Duration) -> Result<(), Failure> {
         engine: Arc::new(Mutex::new(engine)),
         changed: Arc::new(Notify::new()),
         events: events::EventLog::default(),
+        rounds: Arc::default(),
     };
     shared.events.follow(paths);
     runtime.block_on(serve(paths, &shared))?;
@@ -114,26 +121,60 @@ async fn serve(paths: &Paths, shared: &Shared) -> Result<(), Failure> {
         signals(SignalKind::interrupt())?,
     );
     let listener = socket::listen(&paths.socket)?;
+    step(Step::SocketMade);
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(keeper::keep(shared.clone()));
+    tasks.spawn(lasting("keeper", keeper::keep(shared.clone())));
     clock_steps::watch(shared.clone());
     link_changes::watch(shared.clone());
-    tasks.spawn(server::serve(listener, shared.clone()));
-    notify(&[sd_notify::NotifyState::Ready]);
+    pin_changes::watch(shared.clone(), &paths.bpffs);
+    tasks.spawn(lasting("server", server::serve(listener, shared.clone())));
+    let ready = notices::tell_ready(shared.clone());
+    tasks.spawn(async move {
+        ready.await;
+        Part::Done
+    });
+    tasks.spawn(lasting("status line", notices::tell_status(shared.clone())));
+    tasks.spawn(lasting("watchdog", notices::feed_the_watchdog(shared.clone())));
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
-        Some(ended) = tasks.join_next() => {
+        ended = part_ended(&mut tasks) => {
             // Not a stop that anybody asked for: nothing is detached, and the service manager starts it again.
             tracing::error!(?ended, "a part of the daemon ended");
             return Err(DaemonError::PartEnded.into());
         }
     }
-    notify(&[sd_notify::NotifyState::Stopping]);
+    notices::tell(&[sd_notify::NotifyState::Stopping]);
+    step(Step::StopHeard);
     tasks.shutdown().await;
     // The socket goes with the daemon: whoever finds one can reach one.
     let _ = std::fs::remove_file(&paths.socket);
+    step(Step::SocketGone);
     Ok(())
+}
+
+/// A part that ended and should not have: who said that this daemon is ready has done what there was to do.
+async fn part_ended(tasks: &mut tokio::task::JoinSet<Part>) -> String {
+    loop {
+        match tasks.join_next().await {
+            Some(Ok(Part::Done)) => {}
+            Some(Ok(Part::Ended(name))) => return name.to_owned(),
+            Some(Err(error)) => return error.to_string(),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn lasting(name: &'static str, part: impl Future<Output = ()>) -> Part {
+    part.await;
+    Part::Ended(name)
+}
+
+/// How a part of the daemon came to its end.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    Done,
+    Ended(&'static str),
 }
 
 /// `on_stop`: keep enforcing, or leave the host as it was.
@@ -144,7 +185,10 @@ fn on_stop(shared: &Shared) {
         .is_ok_and(|c| c.firewall.on_stop == OnStop::Detach);
     if detach && engine.owns_the_pins() {
         match crate::ops::off(engine.paths()) {
-            Ok(removed) => tracing::info!("stopped: {}", removed.lines.join(" ")),
+            Ok(removed) => {
+                step(Step::Detached);
+                tracing::info!("stopped: {}", removed.lines.join(" "));
+            }
             Err(failure) => tracing::error!("{failure}"),
         }
     } else {
@@ -158,37 +202,17 @@ fn say(started: &Started) {
             tracing::info!(generation, "adopted the policy that the kernel enforces")
         }
         Started::Loaded { generation } => tracing::info!(generation, "loaded the confirmed policy"),
+        Started::Rescued {
+            kept: Some(generation),
+        } => {
+            tracing::error!(generation, "the policy that the kernel has goes on as it is")
+        }
+        Started::Rescued { kept: None } => tracing::error!("SSH only: everything else is closed"),
         Started::Probation { generation, seconds } => tracing::warn!(
             generation,
             seconds,
             "first policy of this host, on probation: it undoes itself unless you say: pgfw confirm"
         ),
-    }
-}
-
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "no service manager was told");
-    }
-}
-
-/// Standard error is the journal under systemd, which has its own time stamps.
-fn log_to_journal() {
-    use std::io::IsTerminal;
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("PGFW_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal());
-    let set = if std::env::var_os("JOURNAL_STREAM").is_some() {
-        builder.without_time().try_init()
-    } else {
-        builder.try_init()
-    };
-    if let Err(error) = set {
-        eprintln!("pgfw: no log can be written: {error}");
     }
 }
 

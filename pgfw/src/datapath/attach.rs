@@ -18,6 +18,7 @@ use super::load::Fixed;
 use super::pins::{Direction, Pins, remove_pin};
 use super::sys::{self, LinkInfo};
 use crate::config::Attach;
+use crate::fault::{Step, step};
 
 /// One interface with a link of pgfw's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Attached {
     pub name: Option<String>,
     /// How the program runs; `None` when it does not.
     pub mode: Option<Mode>,
+    /// What there is to know about that mode there.
+    pub about: Option<&'static str>,
     /// The id of the program on the way in.
     pub program: u32,
     /// Both ways hold: packets are judged, and what leaves is noted.
@@ -55,6 +58,7 @@ pub(super) fn attach(
         Some(_) => replace_xdp(&mut fixed.entry, &path)?,
         None => attach_xdp(kernel, &fixed.entry, &device, ifindex, wanted, &path)?,
     }
+    step(Step::AttachedIn);
     let ours = id(fixed.egress.fd())?;
     let way_out = match egress::standing(pins, ifindex)? {
         Some(program) if program == ours => Ok(()),
@@ -121,6 +125,7 @@ fn describe(pins: &Pins, ifindex: u32) -> Result<Attached, DatapathError> {
         .filter(|attachment| attachment.program == program);
     Ok(Attached {
         ifindex,
+        about: about(device.as_ref(), attachment.map(|attachment| attachment.mode)),
         name: device.map(|device| device.name),
         mode: attachment.map(|attachment| attachment.mode),
         program,
@@ -136,7 +141,9 @@ fn attach_xdp(
     wanted: Attach,
     path: &Path,
 ) -> Result<(), DatapathError> {
-    if let Some(attachment) = device.xdp {
+    if let Some(attachment) = device.xdp
+        && (attachment.program != id(entry.fd())? || !goes_away(ifindex)?)
+    {
         return Err(foreign(device, attachment.program));
     }
     let attempts: &[u32] = match wanted {
@@ -175,6 +182,34 @@ fn attach_xdp(
             source,
         },
     })
+}
+
+/// Why `auto` takes a mode, and what it costs there.
+fn about(device: Option<&Device>, mode: Option<Mode>) -> Option<&'static str> {
+    let kind = device.and_then(|device| device.kind.as_deref());
+    match (mode?, kind) {
+        (Mode::Generic, Some("veth")) => Some("native mode slows large TCP packets on a veth"),
+        (Mode::Generic, Some(_) | None) => {
+            Some("after a socket buffer is made; the driver takes no native program, or was not asked")
+        }
+        (Mode::Native, Some("veth")) => Some("in the driver, which slows large TCP packets on a veth"),
+        (Mode::Native, Some(_) | None) => {
+            Some("in the driver; large receive offloads may be off (ethtool -k)")
+        }
+        (Mode::Offloaded, Some(_) | None) => None,
+    }
+}
+
+/// Whether the attachment of a link of our own that has lost its pin ends: the kernel ends it from a queue, some
+/// milliseconds later (kernel/bpf/syscall.c, `bpf_link_put`).
+fn goes_away(ifindex: u32) -> Result<bool, DatapathError> {
+    for _ in 0..100 {
+        if query(ifindex)?.is_none_or(|device| device.xdp.is_none()) {
+            return Ok(true);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Ok(false)
 }
 
 /// By bpf(2) itself: on EINVAL aya's own attaching falls back to netlink, whose attachment cannot be pinned, stays when it

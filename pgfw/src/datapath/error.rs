@@ -93,6 +93,13 @@ pub enum DatapathError {
     },
 }
 
+impl DatapathError {
+    /// Pins are gone, or are not what they were.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, DatapathError::Damaged { path: _, what: _ })
+    }
+}
+
 /// A program that is not pgfw's: its id always, its name where the process may know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignProgram {

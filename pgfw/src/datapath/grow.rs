@@ -17,6 +17,7 @@ use super::pins::{self, Pins};
 use super::slots::Occupants;
 use super::tables::Prepared;
 use super::{maps, sys};
+use crate::fault::{Step, step};
 
 /// Puts a generation that stands in a slot on these tables.
 pub(super) fn replace(
@@ -55,6 +56,7 @@ pub(super) fn place(pins: &Pins, folder: &std::path::Path, slot: u32) -> Result<
             0,
         )
         .map_err(fill())?;
+    step(Step::HalfInSlot);
     maps::slots(&pins.object(maps::SLOTS))?
         .set(
             slot,

@@ -16,6 +16,7 @@ use super::pins::Pins;
 use super::tables::{self, Prepared};
 use super::ticks::Ticks;
 use crate::config::Echo;
+use crate::fault::{Step, step};
 use crate::policy::coverage::{Compiled, Settings};
 
 // Pins. The programs' names in the object are `kernel.rs`'s to say.
@@ -116,6 +117,7 @@ fn fill(kernel: Kernel, pins: &Pins, folder: &Path, prepared: Prepared) -> Resul
         .map_max_entries(maps::PREFIXES, lines);
     let mut ebpf = load_object(&mut loader)?;
     prepared.write(folder)?;
+    step(Step::TablesFilled);
     for (name, kind) in [(NOTE, Kind::Classifier), (PROBE, Kind::Xdp), (POLICY, Kind::Xdp)] {
         load_and_pin(&mut ebpf, kernel, name, kind, &folder.join(name))?;
     }

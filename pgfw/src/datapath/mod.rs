@@ -29,7 +29,7 @@ mod ticks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pgfw_common::record::{self, Chosen};
 
@@ -40,7 +40,7 @@ pub use error::{DatapathError, ForeignProgram};
 pub use events::{Dropped, EventReader, LostEvents};
 pub use kernel::Kernel;
 pub use object::{COMPILER, object};
-pub use owner::{Held, Owner};
+pub use owner::{Held, Owner, UNKNOWN};
 pub use pins::Removed;
 pub use probe::{Answer, Probe};
 pub use slots::{Choice, Control};
@@ -51,6 +51,7 @@ use self::pins::Pins;
 use self::slots::{ControlWord, Occupants};
 use self::ticks::Ticks;
 use crate::config::Attach;
+use crate::fault::{Step, step};
 use crate::policy::coverage::{Compiled, Coverage, CoverageKey, ServiceId, ServicePort};
 
 /// One instance's programs and tables in the kernel.
@@ -165,7 +166,41 @@ impl Datapath {
         }
         self.clear(free)?;
         load::generation(self.kernel, &self.pins, generation, policy, &ticks)?;
+        step(Step::ProgramsPinned);
         grow::place(&self.pins, &self.pins.generation(generation), free)
+    }
+
+    /// Whether every pin is there that the policies in force need.
+    ///
+    /// # Errors
+    /// [`DatapathError::Damaged`], naming the first that is gone.
+    pub fn complete(&self) -> Result<(), DatapathError> {
+        let fixed = maps::SHARED
+            .into_iter()
+            .chain([load::ENTRY, load::EGRESS, load::CLOCK]);
+        self.all_there(fixed.map(|name| self.pins.object(name)))?;
+        let control = self.control()?;
+        let choices = [Some(control.confirmed), control.pending.map(|(choice, _)| choice)];
+        for choice in choices.into_iter().flatten() {
+            if let Choice::Generation(number) = choice {
+                let folder = self.pins.generation(number);
+                let own = maps::OWN
+                    .into_iter()
+                    .chain([load::POLICY, load::PROBE, load::NOTE]);
+                self.all_there(own.map(|name| folder.join(name)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn all_there(&self, mut pins: impl Iterator<Item = PathBuf>) -> Result<(), DatapathError> {
+        match pins.find(|path| !path.exists()) {
+            None => Ok(()),
+            Some(path) => Err(DatapathError::Damaged {
+                path: self.pins.root().to_owned(),
+                what: format!("{} is gone", path.display()),
+            }),
+        }
     }
 
     /// The generations that stand in a slot.

@@ -23,6 +23,17 @@ pub struct Owner {
     pub ledger: PathBuf,
 }
 
+/// The id of whoever cannot read his ledger and found no pins: the ledger at the same place is his.
+pub const UNKNOWN: &str = "unknown";
+
+impl Owner {
+    /// Whether pins that say `found` are this one's.
+    pub fn owns(&self, found: &Owner) -> bool {
+        self.id == found.id
+            || ([&self.id, &found.id].contains(&&UNKNOWN.to_owned()) && self.ledger == found.ledger)
+    }
+}
+
 /// That no other daemon tends these pins, for as long as this is kept.
 pub type Held = Flock<File>;
 
@@ -52,7 +63,7 @@ pub(super) fn read(pins: &Pins) -> Result<Option<Owner>, DatapathError> {
 /// Refuses pins of another ledger.
 pub(super) fn check(pins: &Pins, owner: &Owner) -> Result<(), DatapathError> {
     match read(pins)? {
-        Some(found) if found.id != owner.id => Err(DatapathError::OthersPins {
+        Some(found) if !owner.owns(&found) => Err(DatapathError::OthersPins {
             path: pins.root().to_owned(),
             ledger: found.ledger,
         }),
@@ -64,6 +75,10 @@ pub(super) fn check(pins: &Pins, owner: &Owner) -> Result<(), DatapathError> {
 pub(super) fn claim(pins: &Pins, owner: &Owner) -> Result<Held, DatapathError> {
     check(pins, owner)?;
     let link = pins.owner();
+    if read(pins)?.is_some_and(|found| found.id == UNKNOWN && owner.id != UNKNOWN) {
+        // The ledger can be read again.
+        std::fs::remove_file(&link).map_err(DatapathError::call(format!("remove {}", link.display())))?;
+    }
     match symlink(format!("{}:{}", owner.id, owner.ledger.display()), &link) {
         Ok(()) => {}
         // Ours since before, or another's since a moment ago.

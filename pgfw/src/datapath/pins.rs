@@ -147,6 +147,8 @@ pub(super) fn remove_all(root: &Path) -> Result<Removed, DatapathError> {
             .map_err(DatapathError::call(format!("read {}", pins.links().display())))?,
         pins: 0,
     };
+    // Whose they were goes before all else: a daemon that sees its links vanish is to know that it is off.
+    remove_pin(&pins.owner())?;
     // Links first: what is detached judges nothing while its tables go.
     remove_tree(&pins.links(), &mut removed.pins)?;
     remove_tree(root, &mut removed.pins)?;

@@ -2,5 +2,7 @@
 
 pub mod forwarding;
 pub mod interfaces;
+pub mod lifelines;
 pub mod sock_diag;
+pub mod sshd;
 pub mod uppers;

@@ -22,6 +22,8 @@ pub enum LedgerError {
     Foreign { file: PathBuf },
     #[error("the ledger {} has schema {found}; this pgfw knows schemas up to {known}", file.display())]
     Newer { file: PathBuf, found: i64, known: i64 },
+    #[error("the ledger {} cannot be used: {why}", file.display())]
+    Unusable { file: PathBuf, why: String },
     #[error("the ledger {} could not be used: nothing was changed", file.display())]
     Sqlite { file: PathBuf, source: rusqlite::Error },
     #[error("generation {number} is still waiting for confirmation")]
@@ -67,6 +69,7 @@ impl Explain for LedgerError {
             | LedgerError::Corrupt { .. }
             | LedgerError::Foreign { .. }
             | LedgerError::Newer { .. }
+            | LedgerError::Unusable { .. }
             | LedgerError::Sqlite { .. }
             | LedgerError::AlreadyPending { .. }
             | LedgerError::NotPending { .. }
@@ -100,6 +103,10 @@ impl Explain for LedgerError {
                 file.display()
             ),
             LedgerError::Newer { .. } => "Install the pgfw that wrote it, or a later one.".into(),
+            LedgerError::Unusable { file, .. } => format!(
+                "Restore {} and restart pgfw: systemctl restart pgfw.",
+                file.display()
+            ),
             LedgerError::Sqlite { file, .. } => {
                 format!("Check {} and its file system, then try again.", file.display())
             }

@@ -47,6 +47,8 @@ impl Version {
 pub struct Ledger {
     file: PathBuf,
     connection: Connection,
+    /// Why the file cannot be used; this is an empty one in its place, which takes nothing.
+    stands_in: Option<String>,
 }
 
 impl Ledger {
@@ -74,6 +76,29 @@ impl Ledger {
             .pragma_update(None, "query_only", true)
             .map_err(|e| ledger.error(e))?;
         Ok(ledger)
+    }
+
+    /// An empty ledger in the place of one that cannot be used: it reads as if nothing had ever been recorded, and refuses
+    /// every change.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn stand_in(file: &Path, why: &str) -> Result<Ledger, LedgerError> {
+        let connection = Connection::open_in_memory().map_err(|e| LedgerError::sqlite(file, e))?;
+        let mut ledger = Ledger {
+            file: file.to_owned(),
+            connection,
+            stands_in: None,
+        };
+        ledger.settings().map_err(|e| ledger.error(e))?;
+        schema::check_and_migrate(&mut ledger)?;
+        ledger.stands_in = Some(why.to_owned());
+        Ok(ledger)
+    }
+
+    /// Whether this stands in for a file that cannot be used.
+    pub fn stands_in(&self) -> bool {
+        self.stands_in.is_some()
     }
 
     /// The file's path.
@@ -121,6 +146,7 @@ impl Ledger {
         let mut ledger = Ledger {
             file: file.to_owned(),
             connection,
+            stands_in: None,
         };
         ledger.settings().map_err(|e| ledger.error(e))?;
         schema::check_and_migrate(&mut ledger)?;
@@ -153,6 +179,12 @@ impl Ledger {
         &mut self,
         change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<Result<T, LedgerError>>,
     ) -> Result<T, LedgerError> {
+        if let Some(why) = &self.stands_in {
+            return Err(LedgerError::Unusable {
+                file: self.file.clone(),
+                why: why.clone(),
+            });
+        }
         let file = &self.file;
         let wrap = |e| LedgerError::sqlite(file, e);
         let transaction = self

@@ -49,6 +49,38 @@ pub fn build(source: IpAddr, port: u16, transport: Transport) -> Vec<u8> {
     frame
 }
 
+/// A neighbour that tells where it is: an ARP reply, or a neighbour advertisement (RFC 4861, 4.4).
+pub fn neighbour(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => {
+            let head = [&RECEIVER[..], &SENDER, &[8, 6], &[0, 1, 8, 0, 6, 4, 0, 2]].concat();
+            [&head[..], &SENDER, &v4.octets(), &RECEIVER, &HOST_V4.octets()].concat()
+        }
+        IpAddr::V6(v6) => {
+            let mut frame = Vec::new();
+            let advertisement = PacketBuilder::ethernet2(SENDER, RECEIVER)
+                .ipv6(v6.octets(), HOST_V6.octets(), 255)
+                .icmpv6_raw(136, 0, [0x60, 0, 0, 0]);
+            let target = [&v6.octets()[..], &[2, 1], &SENDER].concat();
+            advertisement
+                .write(&mut frame, &target)
+                .expect("writing into a vector does not fail");
+            frame
+        }
+    }
+}
+
+/// What the server of a DHCP lease answers to a renewal: from its port to the client's.
+pub fn dhcp_answer(server: Ipv4Addr) -> Vec<u8> {
+    let mut frame = Vec::new();
+    PacketBuilder::ethernet2(SENDER, RECEIVER)
+        .ipv4(server.octets(), HOST_V4.octets(), 64)
+        .udp(67, 68)
+        .write(&mut frame, &[0; 240])
+        .expect("writing into a vector does not fail");
+    frame
+}
+
 /// The kernel's BPF_PROG_TEST_RUN takes no less than an Ethernet header …
 pub const SHORTEST: usize = 14;
 /// … and, here, no more than a page with the room that it keeps around a frame.

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use nix::fcntl::{Flock, FlockArg};
 
+use super::rescue::Rescue;
 use super::unrecorded::Unrecorded;
 use crate::clock::{self, Now};
 use crate::config::Config;
-use crate::datapath::{Choice, Control, Datapath, DatapathError, Held, Owner};
+use crate::datapath::{Choice, Control, Datapath, DatapathError, Held, Owner, UNKNOWN};
 use crate::failure::{Explain, Failure};
 use crate::ledger::types::{Certificate, Entry, Generation};
 use crate::ledger::{Ledger, Version};
@@ -32,6 +33,10 @@ pub struct Engine {
     /// The pins are this process's alone: the daemon's.
     pub(super) held: Option<Held>,
     pub(super) boot_id: String,
+    /// That the ledger is older than what was confirmed by it, until something is confirmed anew.
+    pub(super) restored: Option<String>,
+    /// What stands in for a policy that cannot be had.
+    pub(super) rescue: Option<Rescue>,
     pub(super) unrecorded: Unrecorded,
     /// This process lives on and tries again what could not be recorded: the daemon does.
     pub(super) stays: bool,
@@ -71,14 +76,22 @@ impl Engine {
     /// # Errors
     /// As for [`Engine::open`]; also where no ledger is.
     pub fn look(paths: &Paths) -> Result<Engine, Failure> {
-        Engine::with(paths, Ledger::open_read_only(&paths.ledger())?)?.adopted()
+        let ledger = match Ledger::open_read_only(&paths.ledger()) {
+            Ok(ledger) => ledger,
+            Err(error) => super::rescue::stand_in(paths, error)?,
+        };
+        Engine::with(paths, ledger)?.adopted()
     }
 
     /// Knows its ledger, and nothing of the kernel yet.
     pub(super) fn with(paths: &Paths, ledger: Ledger) -> Result<Engine, Failure> {
         let boot_id = clock::boot_id().map_err(|source| EngineError::BootId { source })?;
         let owner = Owner {
-            id: ledger.id()?,
+            id: if ledger.stands_in() {
+                UNKNOWN.to_owned()
+            } else {
+                ledger.id()?
+            },
             ledger: std::path::absolute(paths.ledger()).unwrap_or_else(|_| paths.ledger()),
         };
         let others = others(paths, &owner)?;
@@ -95,6 +108,8 @@ impl Engine {
             others,
             held: None,
             boot_id,
+            restored: None,
+            rescue: None,
             unrecorded: Unrecorded::load(spare),
             stays: false,
             complaints: Vec::new(),
@@ -111,6 +126,7 @@ impl Engine {
     fn adopted(mut self) -> Result<Engine, Failure> {
         if self.others.is_none() && Datapath::exists(&self.paths.bpffs) {
             self.datapath = Some(Datapath::open(&self.paths.bpffs)?);
+            self.know_rescue()?;
         }
         Ok(self)
     }
@@ -212,6 +228,9 @@ impl Engine {
 
     /// The config that a generation was made from; it was checked when the generation began.
     pub(super) fn config_of(&self, number: u64) -> Result<Config, Failure> {
+        if let Some(rescue) = self.rescue.as_ref().filter(|rescue| rescue.numbered(number)) {
+            return Ok(rescue.config.clone());
+        }
         let Generation { number, config, .. } = self
             .ledger
             .generation(number)?
@@ -241,7 +260,7 @@ impl Engine {
 /// Whose the pins are, where they are not `owner`'s.
 fn others(paths: &Paths, owner: &Owner) -> Result<Option<Owner>, Failure> {
     let found = Datapath::owner(&paths.bpffs)?;
-    Ok(found.filter(|found| found.id != owner.id))
+    Ok(found.filter(|found| !owner.owns(found)))
 }
 
 /// Who asks, as the audit log and the ledger name them: `root`, `alice`, or the bare number.

@@ -10,6 +10,7 @@ use crate::api::{AddEntry, Changed, RemoveEntry};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::failure::{Code, Explain, Failure};
+use crate::fault::{Step, step};
 use crate::ledger::LedgerError;
 use crate::ledger::types::{Entry, EntryEnd, EntryKind, NewEntry};
 use crate::policy::{self, Answer, Inputs, Opening, Origin};
@@ -30,11 +31,17 @@ impl Engine {
             service,
             seconds,
             comment,
+            confirm,
             force,
         } = request;
         request.check()?;
         let _lock = self.lock()?;
         self.not_anothers()?;
+        match (answer, service) {
+            (Answer::Allow, _) => self.not_in_rescue("an allow")?,
+            (Answer::Deny, Some(_)) => self.not_in_rescue("a deny of one service")?,
+            (Answer::Deny, None) => {}
+        }
         let now = Now::read();
         let config = self.config()?;
         known_service(&config, service.as_deref())?;
@@ -55,12 +62,17 @@ impl Engine {
             facts.entries.push(Entry::of(&new, now.wall()));
             self.guard_facts(&facts, &format!("deny {net}"), &now)?;
         }
+        if let Some(seconds) = confirm {
+            let about = concerned(&config, service.as_deref(), *answer);
+            return self.put_on_trial(new, &about, *seconds, *force);
+        }
         // Where this cannot be known, everything is compiled: what closes does not fail for it.
         let before = self.before_change(&net.trunc(), &now).unwrap_or(None);
         // In the order in which it was said.
         let put = self
             .record_what_was_not()
             .and_then(|()| self.ledger.put_entry(&new, now.wall()));
+        step(Step::EntryRecorded);
         match (put, answer) {
             (Ok(put), Answer::Allow) => {
                 if let Err(failure) = self.refresh_after(&put, before, &now) {
@@ -78,10 +90,12 @@ impl Engine {
                 return Err(self.not_recorded(*net, &now, error)?.into());
             }
         }
+        step(Step::EntryInKernel);
         let cut = match answer {
             Answer::Allow => 0,
             Answer::Deny => self.cut(&config, *net, &now)?,
         };
+        step(Step::ConnectionsCut);
         let mut lines = self.outcome(
             &config,
             *net,
@@ -103,10 +117,12 @@ impl Engine {
             net,
             service,
             cut,
+            confirm,
             force,
         } = request;
         request.check()?;
         let _lock = self.lock()?;
+        self.not_in_rescue("a removal")?;
         let now = Now::read();
         let config = self.config()?;
         let facts = self.facts()?;
@@ -131,6 +147,9 @@ impl Engine {
             facts.entries.retain(|e| e.net != *net || e.service != *service);
             self.guard_facts(&facts, &format!("removing {net}"), &now)?;
         }
+        if let Some(seconds) = confirm {
+            return self.remove_on_trial(*net, service.clone(), &about, *seconds, *force);
+        }
         let recorded = self
             .record_what_was_not()
             .and_then(|()| self.ledger.remove_entries(*net, service.as_deref(), None));
@@ -148,8 +167,11 @@ impl Engine {
                 Err(error)
             }
         };
+        step(Step::EntryRecorded);
         self.refresh()?;
+        step(Step::EntryInKernel);
         let ended = if *cut { self.cut(&config, *net, &now)? } else { 0 };
+        step(Step::ConnectionsCut);
         if let Err(source) = recorded {
             return Err(self.not_recorded(*net, &now, source)?.into());
         }
@@ -163,7 +185,7 @@ impl Engine {
     }
 
     /// What counts for a network now, at the services that a change was about.
-    fn outcome(
+    pub(super) fn outcome(
         &self,
         config: &Config,
         net: IpNet,

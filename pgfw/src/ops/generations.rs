@@ -10,13 +10,17 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::datapath::{Choice, Control};
 use crate::failure::{Explain, Failure};
+use crate::fault::{Step, step};
 use crate::host::interfaces;
-use crate::ledger::types::{Generation, GenerationState};
-use crate::policy::coverage::{Compiled, Coverage, Until};
-use crate::policy::{self, access};
+use crate::ledger::types::{EntryKind, Generation, GenerationState};
+use crate::policy::access;
+use crate::policy::coverage::{Compiled, Coverage, Settings, Until};
 
 /// How long the first policy of a host stands when nobody says otherwise.
 const PROBATION: Duration = Duration::from_secs(300);
+
+/// How long one that nobody has to confirm may take to be recorded; a crash in between undoes it.
+const AT_ONCE: Duration = Duration::from_secs(30);
 
 /// What to do about a change that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,31 +43,25 @@ impl Engine {
         } = request;
         request.check()?;
         let _lock = self.lock()?;
-        if self.datapath.is_none() {
-            return Err(GenerationError::Off.into());
-        }
-        self.settle()?;
-        if let Some(pending) = self.ledger.pending()? {
-            return Err(GenerationError::Waits {
-                number: pending.number,
-                seconds: self.seconds_left()?,
-            }
-            .into());
-        }
+        self.nothing_waits()?;
         let now = Now::read();
         let config = Config::read(&self.paths.config)?;
         interfaces::matching(&config.firewall.interfaces)?;
         let confirmed = self.ledger.confirmed()?;
-        let running = match &confirmed {
-            Some(g) => Some(self.config_of(g.number)?),
-            None => None,
+        if self.ledger.stands_in() {
+            self.not_in_rescue("a reload")?;
+        }
+        let running = match (&self.rescue, &confirmed) {
+            (Some(rescue), _) => Some(rescue.config.clone()),
+            (None, Some(g)) => Some(self.config_of(g.number)?),
+            (None, None) => None,
         };
         let facts = self.facts()?;
         let before = match (&running, &confirmed) {
-            (Some(config), Some(g)) => Some(policy::compile(&self.inputs(config, &facts, g.number, &now))),
+            (Some(config), Some(g)) => Some(self.compile_facts(config, g.number, &facts, &now)?),
             (Some(_) | None, _) => None,
         };
-        let after = policy::compile(&self.inputs(&config, &facts, 0, &now));
+        let after = self.compile_facts(&config, 0, &facts, &now)?;
         drop(facts);
         let mut difference = describe(before.as_ref(), &after);
         let rules = access::compile(&config)?;
@@ -83,6 +81,7 @@ impl Engine {
         }
         if let Some(confirmed) = &confirmed
             && confirmed.config == config.text
+            && self.rescue.is_none()
         {
             self.attach_all(&config, Missing::Complain)?;
             self.refresh()?;
@@ -103,11 +102,12 @@ impl Engine {
             (None, Some(_)) => None,
         };
         self.attachable(&config)?;
-        let number = self.begin(&config, &after, wait.unwrap_or(Duration::from_secs(30)))?;
+        let number = self.begin(&config, wait.unwrap_or(AT_ONCE), *force, |_, _| Ok(after))?;
         if let Err(failure) = self.attach_all(&config, Missing::Refuse) {
             self.undo(number)?;
             return Err(failure);
         }
+        step(Step::PendingAttached);
         let deadline = match wait {
             Some(time) => Some(deadline(&now, time)),
             None => {
@@ -126,6 +126,22 @@ impl Engine {
             difference,
             complaints: Vec::new(),
         })
+    }
+
+    /// One change at a time.
+    pub(super) fn nothing_waits(&mut self) -> Result<(), Failure> {
+        if self.datapath.is_none() {
+            return Err(GenerationError::Off.into());
+        }
+        self.settle()?;
+        if let Some(pending) = self.ledger.pending()? {
+            return Err(GenerationError::Waits {
+                number: pending.number,
+                seconds: self.seconds_left()?,
+            }
+            .into());
+        }
+        Ok(())
     }
 
     /// Keeps or undoes the change that waits.
@@ -148,10 +164,21 @@ impl Engine {
             });
         };
         let number = pending.number;
+        let mut cut = 0;
         let line = match what {
             Confirmation::Confirm => {
+                let denied: Vec<_> = self
+                    .ledger
+                    .entries()?
+                    .into_iter()
+                    .filter(|e| e.generation == Some(number) && e.kind == EntryKind::Deny)
+                    .collect();
                 self.ledger.confirm(number)?;
                 self.carry_out(number)?;
+                let (config, now) = (self.config_of(number)?, Now::read());
+                for entry in denied {
+                    cut += self.cut(&config, entry.net, &now)?;
+                }
                 format!("Policy {number} is confirmed: it stays over restarts and reboots.")
             }
             Confirmation::RollBack => {
@@ -166,31 +193,32 @@ impl Engine {
         };
         Ok(Changed {
             lines: vec![line],
-            cut: 0,
+            cut,
         })
     }
 
     /// After the ledger has it: were the kernel told and the ledger not, a reboot would bring the old policy back
     /// unasked.
     fn carry_out(&mut self, number: u64) -> Result<(), Failure> {
+        step(Step::ConfirmRecorded);
         self.datapath().set_control(Control {
             confirmed: Choice::Generation(number),
             pending: None,
         })?;
+        step(Step::ConfirmJudges);
+        self.rescue = None;
         self.datapath().collect()?;
+        step(Step::ConfirmCollected);
         let config = self.config_of(number)?;
         self.attach_all(&config, Missing::Complain)?;
-        let marker = self.paths.confirmed_marker();
-        std::fs::write(&marker, MARKER).map_err(|source| GenerationError::Marker { file: marker, source })?;
+        self.restored = None;
+        super::marker::write(&self.paths, &config, number)?;
+        step(Step::ConfirmMarked);
         Ok(())
     }
 }
 
-/// What the marker beside the config says to whoever finds it.
-const MARKER: &str = "A policy of pgfw was confirmed on this host. Should the ledger be lost, pgfw refuses to start over \
-as if it had never run here; remove this file to start over.\n";
-
-fn deadline(now: &Now, time: Duration) -> String {
+pub(super) fn deadline(now: &Now, time: Duration) -> String {
     crate::clock::WallTime(now.wall().0 + i64::try_from(time.as_secs()).unwrap_or(i64::MAX / 2)).rfc3339()
 }
 
@@ -220,14 +248,60 @@ fn describe(before: Option<&Compiled>, after: &Compiled) -> Vec<String> {
         }
     }
     if let Some(before) = before {
-        if before.services != after.services {
-            lines.push("~ the services' ports change".into());
-        }
-        if before.settings != after.settings {
-            lines.push("~ the firewall's settings change".into());
-        }
+        lines.extend(changed_services(before, after));
+        lines.extend(changed_settings(&before.settings, &after.settings));
     }
     lines
+}
+
+/// Ports that become a service's, or are none any more.
+fn changed_services(before: &Compiled, after: &Compiled) -> Vec<String> {
+    let named = |compiled: &Compiled| -> BTreeMap<(u8, u16), String> {
+        let name = |id| compiled.names.get(id).cloned().unwrap_or_default();
+        let ports = compiled.services.iter();
+        ports
+            .map(|(port, id)| ((port.protocol, port.port), name(id)))
+            .collect()
+    };
+    let (old, new) = (named(before), named(after));
+    let at = |(protocol, port): &(u8, u16)| format!("protocol {protocol}, port {port}");
+    let gone = old.iter().filter(|(key, name)| new.get(key) != Some(name));
+    let come = new.iter().filter(|(key, name)| old.get(key) != Some(name));
+    gone.map(|(key, name)| format!("- {name} is not at {} any more", at(key)))
+        .chain(come.map(|(key, name)| format!("+ {name} is at {}", at(key))))
+        .collect()
+}
+
+/// Switches that change, by their keys in pgfw.toml.
+fn changed_settings(before: &Settings, after: &Settings) -> Vec<String> {
+    let said = |settings: &Settings| {
+        let Settings {
+            audit,
+            echo,
+            dhcp_client,
+            forwarded_track,
+            ether_types,
+            stp,
+        } = settings;
+        [
+            ("mode", if *audit { "audit" } else { "enforce" }.to_owned()),
+            ("echo", format!("{echo:?}").to_lowercase()),
+            ("dhcp_client", dhcp_client.to_string()),
+            (
+                "forwarded",
+                if *forwarded_track { "track" } else { "drop" }.to_owned(),
+            ),
+            (
+                "link_layer",
+                format!("{ether_types:#06x?}{}", if *stp { " stp" } else { "" }).replace('\n', ""),
+            ),
+        ]
+    };
+    let changes = said(before).into_iter().zip(said(after));
+    changes
+        .filter(|(old, new)| old != new)
+        .map(|((key, old), (_, new))| format!("~ firewall.{key} was {old} and becomes {new}"))
+        .collect()
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -242,11 +316,6 @@ enum GenerationError {
         "no change waits for a confirmation: policy {number} was not confirmed in time, or was rolled back"
     )]
     Undone { number: u64 },
-    #[error("the marker {} cannot be written", file.display())]
-    Marker {
-        file: std::path::PathBuf,
-        source: std::io::Error,
-    },
 }
 
 impl Explain for GenerationError {
@@ -261,10 +330,6 @@ impl Explain for GenerationError {
                 "Start over with: pgfw reload --confirm 60s (on a host where nothing was confirmed yet: pgfw reload)"
                     .into()
             }
-            GenerationError::Marker { file, source: _ } => format!(
-                "The policy is confirmed; make the folder of {} writable and reload, so that a lost ledger is noticed.",
-                file.display()
-            ),
         }
     }
 }

@@ -1,278 +1,29 @@
-//! `status`, `list`, `check`: what counts now, from the kernel and the ledger.
+//! `list`, `check`: what counts now, from the kernel and the ledger.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Engine;
 use super::guard::admits;
-use crate::api::{
-    self, Because, Checked, CheckedFrames, DaemonState, List, Network, Pending, ShortAnswer, State, Status,
-    Verdict,
-};
+use crate::api::{Because, Checked, CheckedFrames, List, Network, ShortAnswer, Verdict};
 use crate::clock::{Now, WallTime};
-use crate::config::{Config, Mode};
 use pgfw_common::reason::Action;
 
-use crate::datapath::{Attached, Choice, Datapath};
+use crate::datapath::Datapath;
 use crate::failure::Failure;
-use crate::host::interfaces;
-use crate::ledger::types::{Entry, EntryKind};
-use crate::paths::Paths;
+use crate::ledger::types::Entry;
 use crate::policy::coverage::ServiceId;
 use crate::policy::{Answer, Opening, Origin};
 
-/// [`Engine::status`] of an instance whose daemon does not run, or never ran.
-///
-/// # Errors
-/// A ledger or pins that cannot be read.
-pub fn status_without_daemon(paths: &Paths) -> Result<Status, Failure> {
-    if paths.ledger().exists() || Datapath::exists(&paths.bpffs) {
-        let engine = Engine::look(paths)?;
-        engine.not_anothers()?;
-        return engine.status(None);
-    }
-    Ok(Status {
-        summary: "Not protected: nothing is attached; pgfw has not run here yet.".into(),
-        state: State::Off,
-        daemon: None,
-        generation: None,
-        pending: None,
-        interfaces: Vec::new(),
-        services: Vec::new(),
-        attention: Vec::new(),
-        networks_open: 0,
-        compiler: crate::datapath::COMPILER.to_owned(),
-        kernel: BTreeMap::new(),
-    })
-}
-
 impl Engine {
-    /// Am I protected, where, by which policy, and what needs attention?
-    ///
-    /// # Errors
-    /// A ledger or pins that cannot be read.
-    pub fn status(&self, daemon: Option<DaemonState>) -> Result<Status, Failure> {
-        let now = Now::read();
-        let judging = self.judging(&now)?;
-        let config = self.config().ok();
-        let control = self.control()?;
-        let attached: Vec<Attached> = self.attachments()?.into_iter().filter(|a| a.alive).collect();
-        let names: Vec<String> = attached.iter().map(name_of).collect();
-        let (uncovered, missing) = match &config {
-            Some(config) => interfaces::present(&config.firewall.interfaces)?,
-            None => (Vec::new(), Vec::new()),
-        };
-        let uncovered: Vec<String> = uncovered
-            .into_iter()
-            .map(|i| i.name)
-            .filter(|name| !names.contains(name))
-            .collect();
-        let probation = control.confirmed == Choice::Pass && judging.is_some();
-        let audit = config.as_ref().is_some_and(|c| c.firewall.mode == Mode::Audit);
-        let state = match (attached.is_empty(), judging, probation, audit) {
-            (true, _, _, _) => State::Off,
-            (false, None, _, _) => State::Open,
-            (false, Some(_), true, _) => State::Probation,
-            (false, Some(_), false, true) => State::Audit,
-            (false, Some(_), false, false) if !uncovered.is_empty() => State::Partly,
-            (false, Some(_), false, false) => State::Enforcing,
-        };
-        let pending = match control.pending {
-            Some((Choice::Generation(generation), deadline)) if now.boot < deadline => Some(Pending {
-                generation,
-                seconds: self.seconds_left()?,
-            }),
-            Some(_) | None => None,
-        };
-        let on = names.join(", ");
-        let number = judging.unwrap_or(0);
-        let summary = match state {
-            State::Enforcing => format!("Protected: policy {number} is enforced on {on}."),
-            State::Partly => format!(
-                "Partly protected: policy {number} is enforced on {on}, and not on {}.",
-                uncovered.join(", ")
-            ),
-            State::Probation => format!(
-                "On probation: policy {number} is enforced on {on} for {} s more; keep it with: pgfw confirm",
-                self.seconds_left()?
-            ),
-            State::Audit => {
-                format!("Not protected: policy {number} only watches on {on} (mode = \"audit\").")
-            }
-            State::Open => format!("Not protected: attached to {on}, and every packet passes."),
-            State::Off => "Not protected: nothing is attached.".to_owned(),
-        };
-        let compiled = match (&config, judging) {
-            (Some(config), Some(number)) => Some(self.compile(config, number, &now)?),
-            (Some(_) | None, _) => None,
-        };
-        let networks_open = compiled.as_ref().map_or(0, |c| {
-            c.coverage
-                .iter()
-                .filter(|(k, _)| admits(c, k.service, k.net.addr(), now.boot))
-                .count()
-        });
-        let (interfaces, services) = self.counted(compiled.as_ref())?;
-        Ok(Status {
-            summary,
-            state,
-            daemon,
-            generation: judging,
-            pending,
-            interfaces,
-            services,
-            attention: self.attention(config.as_ref(), &uncovered, &missing)?,
-            networks_open,
-            compiler: crate::datapath::COMPILER.to_owned(),
-            kernel: self.kernel(),
-        })
-    }
-
-    fn kernel(&self) -> BTreeMap<String, String> {
-        let choices = self
-            .datapath
-            .iter()
-            .flat_map(|datapath| datapath.kernel().choices());
-        choices
-            .map(|(about, choice)| (about.to_owned(), choice.to_owned()))
-            .collect()
-    }
-
-    fn attachments(&self) -> Result<Vec<Attached>, Failure> {
-        match &self.datapath {
-            Some(datapath) => Ok(datapath.attached()?),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    fn counted(
-        &self,
-        compiled: Option<&crate::policy::coverage::Compiled>,
-    ) -> Result<(Vec<api::Interface>, Vec<api::ServiceState>), Failure> {
-        let Some(datapath) = &self.datapath else {
-            return Ok((Vec::new(), Vec::new()));
-        };
-        let counters = datapath.counters()?;
-        let interfaces = datapath
-            .attached()?
-            .iter()
-            .map(|a| {
-                let mut one = api::Interface {
-                    name: name_of(a),
-                    index: a.ifindex,
-                    mode: match (a.alive, a.mode) {
-                        (true, Some(mode)) => mode.to_string(),
-                        (true, None) | (false, _) => "detached from outside".to_owned(),
-                    },
-                    covered: a.alive,
-                    passed: 0,
-                    dropped: 0,
-                    reasons: BTreeMap::new(),
-                };
-                for (reason, packets) in counters.interfaces.get(&a.ifindex).into_iter().flatten() {
-                    match reason.action() {
-                        Action::Pass => one.passed += packets,
-                        Action::Drop => one.dropped += packets,
-                    }
-                    one.reasons.insert(reason.name().to_owned(), *packets);
-                }
-                one
-            })
-            .collect();
-        let mut services: BTreeMap<ServiceId, api::ServiceState> = BTreeMap::new();
-        for (port, id) in compiled.map(|c| &c.services).into_iter().flatten() {
-            let name = compiled
-                .and_then(|c| c.names.get(id))
-                .cloned()
-                .unwrap_or_default();
-            let one = services.entry(*id).or_insert(api::ServiceState {
-                name,
-                passed: 0,
-                dropped: 0,
-            });
-            let counted = counters.services.get(port).copied().unwrap_or_default();
-            one.passed += counted.passed;
-            one.dropped += counted.dropped;
-        }
-        Ok((interfaces, services.into_values().collect()))
-    }
-
-    fn attention(
-        &self,
-        config: Option<&Config>,
-        uncovered: &[String],
-        missing: &[String],
-    ) -> Result<Vec<String>, Failure> {
-        let mut lines = self.complaints.clone();
-        if !self.unrecorded.is_empty() {
-            lines.push(
-                "something was closed that could not be written to the ledger; free space on its file system.".into(),
-            );
-        }
-        if let Err(failure) = self.not_anothers() {
-            lines.push(format!("{}. {}", failure.message, failure.remedy));
-        }
-        if let Some(undone) = self.ledger.pending()?
-            && self.control()?.pending.is_none()
-        {
-            lines.push(format!(
-                "policy {} is undone, and the ledger could not take that yet; free space on the file system of {}.",
-                undone.number,
-                self.ledger.file().display()
-            ));
-        }
-        if self.datapath.is_some() {
-            lines.extend(
-                missing
-                    .iter()
-                    .map(|name| format!("there is no interface {name}; it is covered when it appears.")),
-            );
-            lines.extend(uncovered.iter().map(|name| {
-                format!("{name} matches firewall.interfaces and is not covered; `pgfw reload` covers it or says why not.")
-            }));
-        }
-        let services = config.map(super::entries::every_service).unwrap_or_default();
-        for entry in self.facts()?.entries {
-            if let Some(service) = entry.service.as_ref().filter(|s| !services.contains(s)) {
-                let kind = match entry.kind {
-                    EntryKind::Allow => "allow",
-                    EntryKind::Deny => "deny",
-                };
-                lines.push(format!(
-                    "`pgfw {kind} {}` is for the service `{service}`, which the policy does not have.",
-                    entry.net
-                ));
-            }
-        }
-        if let Some(confirmed) = self.ledger.confirmed()? {
-            match Config::read(&self.paths.config) {
-                Ok(file) if file.text != confirmed.config => lines.push(format!(
-                    "{} differs from policy {}, which runs; `pgfw reload --dry-run` shows how.",
-                    self.paths.config.display(),
-                    confirmed.number
-                )),
-                Ok(_) => {}
-                Err(error) => lines.push(format!("{error}; policy {} runs on.", confirmed.number)),
-            }
-        }
-        if let Some(config) = config {
-            let (store, targets) = (
-                super::certificates::store(config),
-                self.crl_targets(config, &config.postgres),
-            );
-            if let Ok(alarms) = crate::pki::alarms(&store, &targets, Now::read().wall()) {
-                lines.extend(alarms.into_iter().map(|a| format!("{} {}", a.message, a.remedy)));
-            }
-        }
-        lines.extend(self.work()?.iter().map(super::work::said));
-        Ok(lines)
-    }
-
     /// Every network that something opens or closes, at each service.
     ///
     /// # Errors
     /// A ledger that cannot be read.
     pub fn list(&self) -> Result<List, Failure> {
+        if self.rescue.as_ref().is_some_and(|rescue| rescue.kept.is_some()) {
+            self.not_in_rescue("a list")?;
+        }
         let now = Now::read();
         let config = self.config()?;
         let compiled = self.compile(&config, self.judging(&now)?.unwrap_or(0), &now)?;
@@ -382,13 +133,6 @@ fn verdict(action: Action) -> Verdict {
         Action::Pass => Verdict::Pass,
         Action::Drop => Verdict::Drop,
     }
-}
-
-fn name_of(attached: &Attached) -> String {
-    attached
-        .name
-        .clone()
-        .unwrap_or_else(|| format!("interface {} (gone)", attached.ifindex))
 }
 
 fn because(opening: &Opening, service: &str, entries: &[Entry]) -> Because {

@@ -97,7 +97,8 @@ impl Engine {
     /// # Errors
     /// A ledger that cannot be read.
     pub(super) fn before_change(&self, net: &IpNet, now: &Now) -> Result<Option<Before>, Failure> {
-        if self.still_settled(now)?.is_none() {
+        // A policy that is kept without its config is not compiled in parts.
+        if self.rescue.is_some() || self.still_settled(now)?.is_none() {
             return Ok(None);
         }
         let facts = Facts {
@@ -171,8 +172,8 @@ impl Engine {
 
     fn refresh_one(&mut self, number: u64, facts: &Facts, now: &Now) -> Result<Refreshed, Failure> {
         let config = self.config_of(number)?;
-        let inputs = self.inputs(&config, facts, number, now);
-        let (wanted, next) = (policy::compile(&inputs).coverage, policy::next_turn(&inputs));
+        let next = policy::next_turn(&self.inputs(&config, facts, number, now));
+        let wanted = self.compile_facts(&config, number, facts, now)?.coverage;
         let datapath = self
             .datapath
             .as_mut()
@@ -220,6 +221,14 @@ impl Engine {
     /// The lock cannot be taken, or the kernel's record not be read; what else fails is in the answer.
     pub fn round(&mut self) -> Result<Round, Failure> {
         let _lock = self.lock()?;
+        if self.is_taken_off()? {
+            return Ok(Round {
+                next: Some(BootTime(Now::read().boot.0 + RETRY_NS)),
+                sessions: None,
+                failed: None,
+            });
+        }
+        self.rebuild()?;
         let mut failed = None;
         let mut part = |done: Result<(), Failure>| {
             if let Err(failure) = done {
@@ -239,19 +248,24 @@ impl Engine {
             next = refreshed.next;
             compiled = refreshed.compiled;
         }));
-        part(self.keep_crls());
         let mut sessions = None;
-        part(self.retry_work().map(|(retry, work)| {
-            next = earliest(next, retry);
-            sessions = work;
-        }));
+        if self.rescue.is_some() {
+            part(self.tend_rescue().map(|again| next = earliest(next, again)));
+        } else {
+            part(self.keep_crls());
+            part(self.retry_work().map(|(retry, work)| {
+                next = earliest(next, retry);
+                sessions = work;
+            }));
+        }
         part(self.attach_missing());
         if compiled {
             // Nothing ends between two turns.
             part(self.forget_ended());
         }
         let deadline = self.control()?.pending.map(|(_, deadline)| deadline);
-        let retry = (!self.unrecorded.is_empty()).then(|| BootTime(Now::read().boot.0 + RETRY_NS));
+        let retry = (!self.unrecorded.is_empty() || !self.complaints.is_empty())
+            .then(|| BootTime(Now::read().boot.0 + RETRY_NS));
         Ok(Round {
             next: earliest(earliest(next, deadline), retry),
             sessions,
@@ -317,12 +331,20 @@ impl Engine {
     }
 
     pub(super) fn compile(&self, config: &Config, generation: u64, now: &Now) -> Result<Compiled, Failure> {
-        Ok(policy::compile(&self.inputs(
-            config,
-            &self.facts()?,
-            generation,
-            now,
-        )))
+        self.compile_facts(config, generation, &self.facts()?, now)
+    }
+
+    pub(super) fn compile_facts(
+        &self,
+        config: &Config,
+        generation: u64,
+        facts: &Facts,
+        now: &Now,
+    ) -> Result<Compiled, Failure> {
+        match self.kept(generation, facts, now)? {
+            Some(kept) => Ok(kept),
+            None => Ok(policy::compile(&self.inputs(config, facts, generation, now))),
+        }
     }
 
     pub(super) fn inputs<'a>(

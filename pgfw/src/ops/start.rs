@@ -1,18 +1,19 @@
 //! What happens when the daemon starts: adopt what the kernel has, or load the last confirmed policy, or begin
 //! the probation of the very first one.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Engine;
 use super::coverable;
 use super::engine::make_state_dir;
+use super::marker;
+use super::rescue;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::datapath::{Choice, Control, Datapath};
 use crate::failure::{Explain, Failure};
+use crate::fault::{Step, step};
 use crate::host::interfaces;
-use crate::ledger::Ledger;
 use crate::ledger::types::{EntryEnd, GenerationState};
 use crate::paths::Paths;
 use crate::policy::coverage::Compiled;
@@ -24,6 +25,8 @@ pub enum Started {
     Adopted { generation: u64 },
     /// The confirmed policy was loaded.
     Loaded { generation: u64 },
+    /// What was confirmed cannot be had: SSH only, or the policy that the kernel has as it is.
+    Rescued { kept: Option<u64> },
     /// The first policy of this host; undone at the deadline unless confirmed.
     Probation { generation: u64, seconds: u64 },
 }
@@ -36,16 +39,9 @@ impl Engine {
     /// lacks something. What was enforced before goes on.
     pub fn start(paths: &Paths, probation: Duration) -> Result<(Engine, Started), Failure> {
         make_state_dir(paths)?;
-        let ledger = Ledger::open(&paths.ledger())?;
-        if ledger.confirmed()?.is_none() && ledger.pending()?.is_none() {
-            let marker = paths.confirmed_marker();
-            if marker.exists() {
-                return Err(StartError::LedgerLost {
-                    ledger: paths.ledger(),
-                    marker,
-                }
-                .into());
-            }
+        let (ledger, lost) = rescue::ledger(paths)?;
+        step(Step::LedgerOpened);
+        if lost.is_none() && ledger.confirmed()?.is_none() && ledger.pending()?.is_none() {
             // A first start touches nothing before the config is known to be right.
             let config = Config::read(&paths.config)?;
             interfaces::matching(&config.firewall.interfaces)?;
@@ -54,8 +50,16 @@ impl Engine {
         engine.stays = true;
         let lock = engine.lock()?;
         engine.held = Some(Datapath::claim(&paths.bpffs, &engine.owner)?);
-        engine.datapath = Some(Datapath::open(&paths.bpffs)?);
+        step(Step::PinsClaimed);
+        engine.open_datapath()?;
+        step(Step::DatapathOpened);
+        if let Some(why) = lost {
+            let started = engine.start_rescue(why)?;
+            drop(lock);
+            return Ok((engine, started));
+        }
         let settled = engine.settle();
+        step(Step::Settled);
         if let Err(failure) = engine.resume_unrecorded() {
             tracing::error!("{} {}", failure.message, failure.remedy);
         }
@@ -66,7 +70,10 @@ impl Engine {
                     // tells. What was confirmed does not wait for it.
                     tracing::error!("{} {}", failure.message, failure.remedy);
                 }
-                engine.start_confirmed(confirmed.number)?
+                match engine.start_confirmed(confirmed.number) {
+                    Ok(started) => started,
+                    Err(why) => engine.start_rescue(why)?,
+                }
             }
             None => {
                 settled?;
@@ -77,28 +84,63 @@ impl Engine {
         Ok((engine, started))
     }
 
-    fn start_confirmed(&mut self, number: u64) -> Result<Started, Failure> {
+    pub(super) fn start_confirmed(&mut self, number: u64) -> Result<Started, Failure> {
         let now = Now::read();
         let control = self.control()?;
+        self.know_restored(number, control.confirmed)?;
         let loaded = control.confirmed == Choice::Generation(number)
             && self.datapath().generations()?.contains(&number);
         if !loaded {
             let compiled = self.compiled(number, &now)?;
             self.datapath().load(number, &compiled)?;
+            step(Step::ConfirmedLoaded);
             self.datapath().set_control(Control {
                 confirmed: Choice::Generation(number),
                 pending: None,
             })?;
+            step(Step::ConfirmedJudges);
         }
         self.refresh()?;
+        step(Step::Refreshed);
         let config = self.config_of(number)?;
         self.attach_all(&config, Missing::Complain)?;
         self.datapath().collect()?;
+        // A crash may have come between ledger and marker. One that tells of a later policy tells of a restored ledger, and
+        // goes on to do so until the next confirmation.
+        if marker::read(&self.paths).is_none_or(|marker| marker.policy <= number)
+            && let Err(failure) = marker::write(&self.paths, &config, number)
+        {
+            tracing::error!("{} {}", failure.message, failure.remedy);
+        }
         Ok(if loaded {
             Started::Adopted { generation: number }
         } else {
             Started::Loaded { generation: number }
         })
+    }
+
+    /// A ledger that is older than what was confirmed by it: whoever restored it should know what went.
+    fn know_restored(&mut self, number: u64, in_kernel: Choice) -> Result<(), Failure> {
+        let unknown = match in_kernel {
+            Choice::Generation(other)
+                if other < rescue::FIRST && self.ledger.generation(other)?.is_none() =>
+            {
+                Some(other)
+            }
+            Choice::Generation(_) | Choice::Pass => marker::read(&self.paths)
+                .map(|marker| marker.policy)
+                .filter(|marked| *marked > number),
+        };
+        if let Some(unknown) = unknown {
+            let line = format!(
+                "the ledger {} was restored from before policy {unknown}: what was allowed and denied since then is not in \
+                 it; say it again, and `pgfw reload`.",
+                self.ledger.file().display()
+            );
+            tracing::error!("{line}");
+            self.restored = Some(line);
+        }
+        Ok(())
     }
 
     fn start_first(&mut self, probation: Duration) -> Result<Started, Failure> {
@@ -114,20 +156,18 @@ impl Engine {
             });
         }
         if let Choice::Generation(number) = self.control()?.confirmed {
-            return Err(StartError::NotConfirmed {
-                number,
-                ledger: self.paths.ledger(),
-            }
-            .into());
+            return self.start_rescue(rescue::not_confirmed(&self.paths, number));
         }
         let config = Config::read(&self.paths.config)?;
         self.attachable(&config)?;
+        let now = Now::read();
+        let compiled = self.compile(&config, 0, &now)?;
+        self.guard_config(None, (&config, &compiled), &now)?;
         // Some drivers say only when asked in earnest that they take no program. Until a policy begins, what is attached
         // lets everything pass: a start that cannot, and is tried again, leaves no row and cuts nobody.
-        let begun = self.attach_all(&config, Missing::Refuse).and_then(|()| {
-            let compiled = self.compile(&config, 0, &Now::read())?;
-            self.begin(&config, &compiled, probation)
-        });
+        let begun = self
+            .attach_all(&config, Missing::Refuse)
+            .and_then(|()| self.begin(&config, probation, false, |_, _| Ok(compiled)));
         let generation = match begun {
             Ok(generation) => generation,
             Err(failure) => {
@@ -182,27 +222,36 @@ impl Engine {
     }
 
     /// Loads `config` as a new pending generation beside the confirmed one and lets it judge until the deadline.
-    /// `compiled` is what it compiles to in no generation in particular: nothing waits for a new one yet.
+    ///
+    /// `compile` records what belongs to it, and says what it compiles to. Unless somebody insists, its program is asked
+    /// first whether it cuts anybody whom this host needs.
     pub(super) fn begin(
         &mut self,
         config: &Config,
-        compiled: &Compiled,
         time: Duration,
+        force: bool,
+        compile: impl FnOnce(&mut Engine, u64) -> Result<Compiled, Failure>,
     ) -> Result<u64, Failure> {
         let now = Now::read();
         let deadline = EntryEnd::after(time, &now, &self.boot_id);
         self.ledger.forget_generations(&self.referenced()?)?;
         let number = self.ledger.begin(&config.text, &deadline, now.wall())?;
+        step(Step::GenerationRecorded);
         let confirmed = self.control()?.confirmed;
-        let pending = Some((Choice::Generation(number), deadline.boot));
-        let loaded = self
-            .datapath()
-            .load(number, compiled)
-            .and_then(|()| self.datapath().set_control(Control { confirmed, pending }));
-        if let Err(error) = loaded {
+        let loaded = compile(self, number).and_then(|compiled| {
+            self.datapath().load(number, &compiled)?;
+            step(Step::InSlot);
+            if !force {
+                self.guard_loaded(number, config, &compiled)?;
+            }
+            let pending = Some((Choice::Generation(number), deadline.boot));
+            Ok(self.datapath().set_control(Control { confirmed, pending })?)
+        });
+        if let Err(failure) = loaded {
             self.undo(number)?;
-            return Err(error.into());
+            return Err(failure);
         }
+        step(Step::Pending);
         #[cfg(feature = "log")]
         self.datapath().follow_diagnostics(number)?;
         Ok(number)
@@ -218,16 +267,20 @@ impl Engine {
                 pending: None,
             })?;
         }
+        step(Step::UndoneInKernel);
         let recorded = self.ledger.roll_back(number);
+        step(Step::UndoRecorded);
         if let Choice::Generation(number) = confirmed {
             let config = self.config_of(number)?;
             self.attach_all(&config, Missing::Complain)?;
         } else {
             self.detach_all()?;
         }
+        step(Step::UndoAttached);
         if let Some(datapath) = &mut self.datapath {
             datapath.collect()?;
         }
+        step(Step::UndoCollected);
         recorded.map_err(|source| StartError::UndoneOnly { number, source }.into())
     }
 
@@ -279,7 +332,12 @@ impl Engine {
             let tried = self.datapath().attach(interface.index, config.firewall.attach);
             match tried {
                 Ok(attached) => {
-                    tracing::info!(interface = %interface.name, mode = ?attached.mode, "attached")
+                    tracing::info!(
+                        interface = %interface.name,
+                        mode = attached.mode.map_or_else(String::new, |mode| mode.to_string()),
+                        about = attached.about,
+                        "attached"
+                    )
                 }
                 Err(error) if or == Missing::Refuse => return Err(error.into()),
                 Err(error) => {
@@ -292,6 +350,7 @@ impl Engine {
                 }
             }
         }
+        step(Step::AttachedAll);
         // While a change waits, what the confirmed policy covers stays covered: the kernel may go back to it alone.
         if self.control()?.pending.is_none() {
             for old in attached {
@@ -394,14 +453,6 @@ pub enum Settled {
 
 #[derive(Debug, thiserror::Error)]
 enum StartError {
-    #[error(
-        "a policy was confirmed on this host ({} says so), and the ledger {} knows of none",
-        marker.display(),
-        ledger.display()
-    )]
-    LedgerLost { ledger: PathBuf, marker: PathBuf },
-    #[error("the kernel enforces policy {number}, and the ledger {} knows of none that was confirmed", ledger.display())]
-    NotConfirmed { number: u64, ledger: PathBuf },
     #[error("policy {number} is undone, and that could not be recorded")]
     UndoneOnly {
         number: u64,
@@ -412,15 +463,6 @@ enum StartError {
 impl Explain for StartError {
     fn remedy(&self) -> String {
         match self {
-            StartError::LedgerLost { ledger, marker } => format!(
-                "What the kernel enforces goes on; restore {}, or start over with `pgfw off` and without {}.",
-                ledger.display(),
-                marker.display()
-            ),
-            StartError::NotConfirmed { number: _, ledger } => format!(
-                "What the kernel enforces goes on; restore {}, or start over with `pgfw off`.",
-                ledger.display()
-            ),
             StartError::UndoneOnly { number: _, source } => {
                 format!("It stays undone. {}", source.remedy())
             }

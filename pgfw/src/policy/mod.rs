@@ -1,6 +1,7 @@
 //! From what was declared and recorded to what the kernel and PostgreSQL enforce. Pure: no I/O, no clock.
 
 pub mod access;
+mod close;
 mod compile;
 pub mod coverage;
 mod difference;
@@ -9,6 +10,7 @@ mod openings;
 mod tests;
 mod turn;
 
+pub use close::close;
 pub use compile::{Inputs, compile, compile_within};
 pub use difference::{Difference, difference};
 pub use openings::{Answer, Opening, Origin, openings, services};

@@ -242,6 +242,62 @@ fn entries_of_another_boot_end_by_the_wall_clock_and_pending_ones_count_only_for
 }
 
 #[test]
+fn f43_a_clock_step_moves_a_certificates_end_and_no_duration() {
+    let config = config("[[identity]]\nname = \"alice\"\nnetworks = [\"10.20.0.0/16\"]\n");
+    let entries = [
+        entry(1, EntryKind::Allow, "10.0.0.0/16", Some(7_200)),
+        entry(2, EntryKind::Deny, "10.1.0.0/16", Some(7_200)),
+    ];
+    let certificates = [certificate("alice", -4_000, 7_200)];
+    for step in [-3_600_i64, 3_600] {
+        let stepped = Now {
+            wall_ns: now().wall_ns + i128::from(step) * 1_000_000_000,
+            ..now()
+        };
+        let compiled = compile(&Inputs {
+            config: &config,
+            entries: &entries,
+            certificates: &certificates,
+            now: stepped,
+            boot_id: BOOT,
+            generation: 0,
+        });
+        assert_eq!(
+            cell(&compiled, "10.0.0.0/16").map(|c| c.allow),
+            Some(in_seconds(7_200)),
+            "{step}"
+        );
+        assert_eq!(
+            cell(&compiled, "10.1.0.0/16").map(|c| c.deny),
+            Some(in_seconds(7_200)),
+            "{step}"
+        );
+        let left = in_seconds(u64::try_from(7_200 - step).expect("it has not ended"));
+        assert_eq!(
+            cell(&compiled, "10.20.0.0/16").map(|c| c.allow),
+            Some(left),
+            "{step}"
+        );
+    }
+    // A day too far, it has ended; set back before its beginning, it has not begun.
+    for step in [86_400, -5_000] {
+        let stepped = Now {
+            wall_ns: now().wall_ns + i128::from(step) * 1_000_000_000,
+            ..now()
+        };
+        let compiled = compile(&Inputs {
+            config: &config,
+            entries: &[],
+            certificates: &certificates,
+            now: stepped,
+            boot_id: BOOT,
+            generation: 0,
+        });
+        assert_eq!(cell(&compiled, "10.20.0.0/16"), None, "{step}");
+    }
+}
+
+#[test]
 fn a_change_widens_before_it_narrows_and_ignores_ticks() {
     let key = |net: &str| CoverageKey {
         service: POSTGRES,

@@ -135,6 +135,17 @@ impl<'host> Instance<'host> {
         daemon
     }
 
+    /// As [`Instance::enforce`], for one that has run before: nothing of that is left.
+    #[track_caller]
+    pub fn enforce_again(&self) -> Daemon {
+        self.ok(&["off"]);
+        self.host.within(|| {
+            let _ = std::fs::remove_dir_all("/var/lib/pgfw");
+            let _ = std::fs::remove_file("/etc/pgfw/.confirmed");
+        });
+        self.enforce()
+    }
+
     /// Starts the daemon as systemd would and waits until it says that it is ready.
     #[track_caller]
     pub fn start(&self) -> Daemon {
@@ -167,6 +178,39 @@ impl<'host> Instance<'host> {
     /// Starts the daemon from a command that ends in `pgfw run`.
     #[track_caller]
     pub fn start_command(&self, command: &mut Command) -> Daemon {
+        let started = self.try_start(command);
+        started.unwrap_or_else(|ended| panic!("pgfw run ended:\n{}{}", ended.stdout, ended.stderr))
+    }
+
+    /// The same for one that may end before it is ready.
+    ///
+    /// # Errors
+    /// What it said until it ended.
+    #[track_caller]
+    pub fn try_start(&self, command: &mut Command) -> Result<Daemon, Outcome> {
+        let Daemon { mut child, notices } = self.start_unready(command);
+        let is_ready = eventually("pgfw run is ready", PATIENCE, || {
+            let ended = child.has_ended();
+            let mut notice = [0; 4096];
+            let Ok(length) = notices.recv(&mut notice) else {
+                return ended.then_some(false);
+            };
+            let text = String::from_utf8_lossy(&notice[..length]).into_owned();
+            text.lines().any(|line| line == "READY=1").then_some(true)
+        });
+        if is_ready {
+            return Ok(Daemon { child, notices });
+        }
+        Err(Outcome {
+            code: child.wait(PATIENCE).code(),
+            stdout: child.stdout(),
+            stderr: child.stderr(),
+        })
+    }
+
+    /// The same without waiting for anything.
+    #[track_caller]
+    pub fn start_unready(&self, command: &mut Command) -> Daemon {
         let socket = format!("/run/notify-{}", unique());
         let notices = self
             .host
@@ -175,20 +219,10 @@ impl<'host> Instance<'host> {
         notices
             .set_nonblocking(true)
             .expect("a socket can be told not to wait");
-        let mut child = Child::start(command.env("NOTIFY_SOCKET", &socket)).talkative();
-        eventually("pgfw run is ready", PATIENCE, || {
-            assert!(
-                !child.has_ended(),
-                "pgfw run ended:\n{}{}",
-                child.stdout(),
-                child.stderr()
-            );
-            let mut notice = [0; 4096];
-            let length = notices.recv(&mut notice).ok()?;
-            let text = String::from_utf8_lossy(&notice[..length]).into_owned();
-            text.lines().any(|line| line == "READY=1").then_some(())
-        });
-        Daemon { child, notices }
+        Daemon {
+            child: Child::start(command.env("NOTIFY_SOCKET", &socket)).talkative(),
+            notices,
+        }
     }
 }
 
@@ -222,6 +256,10 @@ impl Daemon {
     #[track_caller]
     pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
         self.child.wait(deadline)
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.has_ended()
     }
 
     pub fn log(&self) -> String {

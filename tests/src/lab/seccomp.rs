@@ -2,7 +2,8 @@
 
 use std::io;
 
-/// `BPF_LINK_CREATE` of bpf(2).
+// Commands of bpf(2).
+const BPF_PROG_LOAD: u32 = 5;
 const BPF_LINK_CREATE: u32 = 28;
 
 /// From now on the calling thread, and what it starts, is told that there are no BPF links: EINVAL, as before Linux 5.9.
@@ -10,6 +11,18 @@ const BPF_LINK_CREATE: u32 = 28;
 /// # Errors
 /// A kernel without seccomp.
 pub fn without_links() -> io::Result<()> {
+    without(BPF_LINK_CREATE)
+}
+
+/// The same for a kernel that refuses every program.
+///
+/// # Errors
+/// As for [`without_links`].
+pub fn without_programs() -> io::Result<()> {
+    without(BPF_PROG_LOAD)
+}
+
+fn without(command: u32) -> io::Result<()> {
     const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
     const RETURN: u16 = 0x06; // BPF_RET | BPF_K
@@ -19,7 +32,7 @@ pub fn without_links() -> io::Result<()> {
         step(LOAD, 0, 0, 0),
         step(EQUAL, 0, 3, libc::SYS_bpf as u32),
         step(LOAD, 0, 0, 16),
-        step(EQUAL, 0, 1, BPF_LINK_CREATE),
+        step(EQUAL, 0, 1, command),
         step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32),
         step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];

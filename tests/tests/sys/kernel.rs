@@ -43,6 +43,32 @@ fn f31_native_fails_loudly_where_it_cannot_be_had_and_auto_says_what_it_took() {
 }
 
 #[test]
+fn f31_the_mode_that_was_got_is_told_with_its_reason() {
+    let site = Site::new();
+    let pgfw = configured(&site, &with("auto", "eth0"));
+    for (attach, mode, about) in [
+        ("auto", "generic", "native mode slows large TCP packets"),
+        ("native", "native", "in the driver"),
+        ("generic", "generic", "native mode slows"),
+    ] {
+        pgfw.configure(&with(attach, "eth0"));
+        let daemon = pgfw.enforce_again();
+        assert_eq!(pgfw.status().0["interfaces"][0]["mode"], mode, "{attach}");
+        assert!(
+            pgfw.ok(&["status"]).contains(&format!("eth0      {mode}; ")),
+            "{attach}"
+        );
+        let verbose = pgfw.ok(&["status", "--verbose"]);
+        assert!(verbose.contains(about), "{attach}: {verbose}");
+        let log = daemon.log();
+        assert!(
+            log.contains("interface=eth0") && log.contains(mode),
+            "{attach}: {log}"
+        );
+    }
+}
+
+#[test]
 fn f32_status_says_what_the_kernel_can_do() {
     let site = Site::new();
     let pgfw = configured(&site, CONFIG);

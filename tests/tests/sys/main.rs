@@ -7,17 +7,27 @@
 
 mod access;
 mod api;
+mod crowd;
+mod cut;
 mod disk;
 mod events;
+mod faults;
+mod floods;
 mod foreign;
 mod guard;
 mod input;
+mod interfaces;
 mod kernel;
 mod life;
 mod missing;
+mod mornings;
 mod neighbours;
+mod proof;
 mod reload;
 mod rounds;
+mod service;
+mod terminal;
+mod trial;
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -33,7 +33,10 @@ fn goes_on(site: &Site, pgfw: &Instance<'_>, policy: u64, program: Option<u64>) 
     assert!(is_silent(&site.stranger, address::DB, 5432));
     let status = pgfw.status();
     let summary = format!("Protected: policy {policy} is enforced on eth0.");
-    assert_eq!((status.summary(), status.attention().as_str()), (&*summary, ""));
+    // Link-local addresses are there, too.
+    let open = "PostgreSQL (main, port 5432) listens on eth1, and no policy of this pgfw stands there; name it in \
+                firewall.interfaces.";
+    assert_eq!((status.summary(), status.attention().as_str()), (&*summary, open));
     assert_ne!(status.0["daemon"], serde_json::Value::Null);
     pgfw.ok(&["allow", "10.99.0.0/16"]);
 }
@@ -174,7 +177,12 @@ fn a_daemon_whose_pins_became_anothers_lets_them_be() {
     let attention = pgfw.status().attention();
     assert!(attention.contains("belong to another instance"), "{attention}");
     let log = daemon.log();
-    assert!(log.contains("are those of another instance now"), "{log}");
+    // Whichever it noticed first.
+    let noticed = [
+        "are those of another instance now",
+        "pgfw is off: nothing is pinned",
+    ];
+    assert!(noticed.iter().any(|said| log.contains(said)), "{log}");
     assert!(daemon.stop().success());
     assert_eq!(attached(&site.db, "eth0"), None);
     assert!(attached(&site.db, "eth1").is_some());

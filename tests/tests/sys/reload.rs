@@ -60,6 +60,25 @@ fn a_dry_run_says_what_would_open_and_close_and_changes_nothing() {
     }
     assert!(!said.contains("10.20.0.0/16"), "{said}");
     assert!(is_silent(&site.stranger, address::DB, 5432));
+    // Services and modes are told, too.
+    let service = "[[service]]\nname = \"dns\"\nprotocol = \"udp\"\nports = [\"53\"]\n";
+    let settings = wider().replace(
+        "[[postgres]]",
+        "mode = \"audit\"\necho = \"accept\"\n[[postgres]]\nport = 5433",
+    );
+    pgfw.configure(&format!("{settings}{service}"));
+    let told = pgfw.ok(&["reload", "--dry-run"]);
+    for line in [
+        "- main is not at protocol 6, port 5432 any more",
+        "+ main is at protocol 6, port 5433",
+        "+ dns is at protocol 17, port 53",
+        "~ firewall.mode was enforce and becomes audit",
+        "~ firewall.echo was drop and becomes accept",
+    ] {
+        assert!(told.contains(line), "{line}:\n{told}");
+    }
+    assert!(!told.contains("dhcp_client"), "{told}");
+    pgfw.configure(&wider().replace("\"fd00:20::/64\"", "\"fd00:21::/64\""));
     let said = pgfw.ok(&["reload"]);
     assert!(said.contains("Policy 2 counts now"), "{said}");
     assert!(is_open(&site.stranger, address::DB, 5432));

@@ -11,9 +11,63 @@ pub(super) fn findings() -> Result<Vec<String>> {
     let units = shell::workspace().join("config/systemd");
     let scratch = std::env::temp_dir().join(format!("pgfw-units-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).context("no temporary folder for the unit files")?;
-    let found = verify(&units, &scratch);
+    let found = verify(&units, &scratch).and_then(|mut found| {
+        found.extend(exposed(&units, &scratch)?);
+        Ok(found)
+    });
     std::fs::remove_dir_all(&scratch)?;
     found
+}
+
+/// No worse than this, in tenths: of ten points, what `systemd-analyze security` counts for the daemon.
+const MOST_EXPOSED: u32 = 31;
+
+/// Holds what systemd counts as exposure against the reasons that a unit gives, one a line: `# left: FIELD: reason`. The
+/// copies are those that [`verify`] made.
+fn exposed(units: &Path, scratch: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let name = "pgfw.service";
+    let text = std::fs::read_to_string(units.join(name))?;
+    let reasons: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# left: ")?.split_once(": "))
+        .map(|(field, _)| field)
+        .collect();
+    let ask = |format: &[&str]| {
+        let mut analyze = Command::new("systemd-analyze");
+        analyze
+            .args(["security", "--offline=true", "--no-pager"])
+            .args(format);
+        shell::run_quietly(analyze.arg(scratch.join(name)))
+    };
+    let table = ask(&["--json=short"])?;
+    // Flat objects without braces in their texts; no parser of JSON is worth that.
+    let counted: Vec<&str> = table
+        .split('{')
+        .filter(|row| row.contains("\"set\":false"))
+        .filter_map(|row| row.split_once("\"json_field\":\"")?.1.split('"').next())
+        .collect();
+    if counted.is_empty() {
+        found.push(format!("{name}: systemd-analyze security tells nothing"));
+    }
+    let unexplained = counted.iter().filter(|field| !reasons.contains(field));
+    found.extend(unexplained.map(|field| format!("{name}: {field} is open, and no `# left:` says why")));
+    let stale = reasons.iter().filter(|field| !counted.contains(field));
+    found.extend(stale.map(|field| format!("{name}: {field} is closed; its `# left:` is stale")));
+    let overall = ask(&[])?;
+    let score = overall.lines().find_map(|line| {
+        line.split_once("exposure level for ")?
+            .1
+            .split_whitespace()
+            .nth(1)
+    });
+    let tenths = score.and_then(|score| score.replace('.', "").parse::<u32>().ok());
+    if tenths.is_none_or(|tenths| tenths > MOST_EXPOSED) {
+        found.push(format!(
+            "{name}: its exposure is {score:?}, more than {MOST_EXPOSED} tenths"
+        ));
+    }
+    Ok(found)
 }
 
 /// Verifies copies whose program exists here: an uninstalled pgfw would be the only complaint.

@@ -129,7 +129,7 @@ impl std::fmt::Display for Item {
 }
 
 /// Package, the program that shows it is there, and what it is for.
-const LAB: [(&str, &str, &str); 15] = [
+const LAB: [(&str, &str, &str); 16] = [
     ("iproute2", "ip", "makes the lab's networks"),
     (
         "postgresql",
@@ -142,6 +142,11 @@ const LAB: [(&str, &str, &str); 15] = [
         "the SSH server that must stay reachable",
     ),
     ("nmap", "nmap", "the stranger's port scan"),
+    (
+        "strace",
+        "strace",
+        "what the daemon asks of the kernel, against what its unit allows",
+    ),
     ("tcpdump", "tcpdump", "reads the captures that pgfw writes"),
     ("iputils-ping", "ping", "echo requests"),
     ("ethtool", "ethtool", "switches offloads on and off"),
