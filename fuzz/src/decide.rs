@@ -7,9 +7,10 @@ use pgfw_common::host::World;
 use pgfw_common::host::scene::{self, ARRIVAL, Switches};
 use pgfw_common::outgoing::{Origin, outgoing};
 use pgfw_common::packet::Bytes;
-use pgfw_common::parse::{self, Fragment, Ip, Place};
+use pgfw_common::parse::{self, Fragment, Ip, Place, Segment};
 use pgfw_common::reason::{Action, Reason};
 use pgfw_common::record::Scratch;
+use pgfw_common::tables::Ports;
 use pgfw_common::wire::{ETHER_IPV4, ETHER_IPV6, FRAGMENT};
 
 /// Judges a frame in both scenes, as one that comes in and as one that leaves.
@@ -60,6 +61,13 @@ const USED: Scratch = {
     Scratch {
         ip,
         quote: ip,
+        segment: Segment {
+            ports: Ports {
+                remote: u16::MAX,
+                local: u16::MAX,
+            },
+            flags: u8::MAX,
+        },
         reason: u8::MAX,
         world: u8::MAX,
         counter: u16::MAX,

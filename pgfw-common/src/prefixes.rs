@@ -272,7 +272,7 @@ fn find_range<T: Lines>(table: &T, slot: u64, rest: u64) -> u64 {
             break;
         }
         let half = count / 2;
-        at += half * 2 & not_below(rest, word(table, at + half * 2));
+        at += (half * 2) & not_below(rest, word(table, at + half * 2));
         count -= half;
     }
     let Some(line) = table.line(at / LINE_WORDS) else {

@@ -177,7 +177,7 @@ impl<S: Sockets, const WRITES: bool> Tables for Kernel<S, WRITES> {
 /// A global function: the verifier looks at it once, whatever it is called with, and not anew for each way to a call. So
 /// it takes numbers only.
 #[unsafe(no_mangle)]
-pub extern "C" fn pgfw_admission(what: u32, high: u64, low: u64, now: u64) -> u64 {
+pub(crate) extern "C" fn pgfw_admission(what: u32, high: u64, low: u64, now: u64) -> u64 {
     let (port, protocol) = (what as u16, (what >> 16) as u8);
     let family = if what >> 24 == Family::V4 as u32 {
         Family::V4
@@ -219,7 +219,7 @@ const DENIED: u64 = 3;
 #[inline(always)]
 fn other_service(key: u32) -> u16 {
     // SAFETY: rows are written before the policy is chosen and never changed after.
-    match unsafe { maps::SERVICES.get(&key) } {
+    match unsafe { maps::SERVICES.get(key) } {
         Some(row) => row.service,
         None => 0,
     }

@@ -31,10 +31,12 @@ const SOME: usize = 16_384;
 
 /// Bits of the root, and of the filter, for so many prefixes.
 pub(super) fn widths(prefixes: usize) -> (u32, u32) {
-    match prefixes {
-        0..=FEW => (8, 16),
-        ..=SOME => (14, 20),
-        _ => (16, 22),
+    if prefixes <= FEW {
+        (8, 16)
+    } else if prefixes <= SOME {
+        (14, 20)
+    } else {
+        (16, 22)
     }
 }
 

@@ -1,13 +1,14 @@
 //! The table beside a list of prefixes that is searched from end to end, over random changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use proptest::prelude::*;
 
-use pgfw_common::prefixes::Lines;
+use pgfw_common::prefixes::{Lines, Plan};
 
+use super::build::Index;
 use super::*;
 
 /// Addresses of few bits, so that prefixes meet: at the root's end, the nodes' ends and the address's.
