@@ -63,7 +63,8 @@ steps! {
     UndoCollected = "undo-collected",
     // A single change.
     EntryRecorded = "entry-recorded",
-    /// The rows that are new are in a table, those that go still are.
+    /// What has changed of one service is found, what has changed of the next is not; the table says that it is being
+    /// changed.
     RowsPut = "rows-put",
     EntryInKernel = "entry-in-kernel",
     ConnectionsCut = "connections-cut",

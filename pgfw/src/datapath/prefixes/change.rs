@@ -10,6 +10,7 @@ use super::build::{self, Index, Item};
 use super::heap::{self, CHANGES, Use};
 use super::rows::row;
 use super::{Full, Prefix, Prefixes, directory};
+use crate::fault::{Step, step};
 
 /// What a table should say: a prefix's answer, or that it is gone.
 type Wanted<'a> = BTreeMap<(Key, u8), Option<&'a Coverage>>;
@@ -77,8 +78,9 @@ impl Prefixes {
         for row in given_up {
             self.heap.retire(row, row::WORDS);
         }
-        for step in publish {
-            self.publish(step);
+        for one in publish {
+            self.publish(one);
+            step(Step::RowsPut);
         }
         if !unused.is_empty() {
             for row in self.heap.all(Use::Row) {
