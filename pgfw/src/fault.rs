@@ -68,6 +68,15 @@ steps! {
     RowsPut = "rows-put",
     EntryInKernel = "entry-in-kernel",
     ConnectionsCut = "connections-cut",
+    // A server's certificate that is renewed.
+    /// Issued and in its place; the server's files are the former ones.
+    RenewalIssued = "renewal-issued",
+    /// A generation of files holds it, and nothing leads there.
+    RenewalWritten = "renewal-written",
+    /// The files lead to it, and the server was not told.
+    RenewalSwitched = "renewal-switched",
+    /// It is served, and not marked as proven.
+    RenewalProven = "renewal-proven",
     // The end.
     StopHeard = "stop-heard",
     SocketGone = "socket-gone",

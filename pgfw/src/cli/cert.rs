@@ -41,6 +41,12 @@ pub(super) enum Cert {
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
+    /// Renew the server's certificate where it is due, and have the server serve the newest; the daemon does it by itself.
+    Renew {
+        /// Only this `[[postgres]]` section; default: every one that pgfw manages.
+        #[arg(value_name = "NAME")]
+        cluster: Option<String>,
+    },
     /// Revoke: the CRL, the packet filter and live sessions hear of it at once.
     Revoke {
         /// An identity's name (all of its certificates) or one serial.
@@ -102,6 +108,7 @@ impl Cert {
                 };
                 issue(context, &request, &who)
             }
+            Cert::Renew { cluster } => super::cert_renew::run(context, cluster.as_deref(), &who),
             Cert::Revoke { target, reason } => revoke(
                 context,
                 &Revoke {

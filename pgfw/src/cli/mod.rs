@@ -4,6 +4,7 @@ mod allow;
 mod ca;
 mod capture;
 mod cert;
+mod cert_renew;
 mod check;
 mod config;
 mod events;

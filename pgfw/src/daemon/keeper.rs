@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Shared;
 use crate::clock::{BootTime, Now};
-use crate::ops::{Round, SessionWork};
+use crate::ops::{RenewalWork, Round, SessionWork};
 
 /// At the latest: what a command did without the daemon is found then, and both clocks are compared.
 const ROUND: Duration = Duration::from_secs(60);
@@ -23,11 +23,15 @@ pub(super) async fn keep(shared: Shared) {
             Ok(Round {
                 next,
                 sessions,
+                renewals,
                 failed,
             }) => {
                 if let Some(work) = sessions {
                     // Beside the rounds: a server may not answer.
                     tokio::spawn(end_sessions(shared.clone(), work));
+                }
+                if let Some(work) = renewals {
+                    tokio::spawn(renew(shared.clone(), work));
                 }
                 (next, failed)
             }
@@ -58,6 +62,22 @@ pub(super) async fn keep(shared: Shared) {
 async fn end_sessions(shared: Shared, work: SessionWork) {
     let settled = match shared.apart(move || work.end()).await {
         Ok(ended) => shared.with(move |engine| engine.settle_sessions(ended)).await,
+        Err(failure) => Err(failure),
+    };
+    if let Err(failure) = settled {
+        tracing::error!("{failure}");
+    }
+}
+
+async fn renew(shared: Shared, work: RenewalWork) {
+    let settled = match shared.apart(move || work.run()).await {
+        Ok(ended) => {
+            let settle = |engine: &mut crate::ops::Engine| {
+                engine.settle_renewals(ended);
+                Ok(())
+            };
+            shared.with(settle).await
+        }
         Err(failure) => Err(failure),
     };
     if let Err(failure) = settled {

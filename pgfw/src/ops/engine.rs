@@ -49,6 +49,7 @@ pub struct Engine {
     /// Which interfaces a generation names, as the ledger of that version has it.
     pub(super) interfaces: Option<(u64, Version, Vec<String>)>,
     pub(super) crls_looked_at: Option<crate::clock::BootTime>,
+    pub(super) renewals: super::renewal::Renewals,
     pub(super) waiting: super::work::Waiting,
     /// Whoever ends sessions holds one more of it, for as long as that takes.
     pub(super) ending: std::sync::Arc<()>,
@@ -117,6 +118,7 @@ impl Engine {
             settled: None,
             interfaces: None,
             crls_looked_at: None,
+            renewals: super::renewal::Renewals::default(),
             waiting: super::work::Waiting::default(),
             ending: std::sync::Arc::new(()),
         })

@@ -88,7 +88,7 @@ impl Engine {
     }
 
     /// What the server is to serve and to trust, its CRLs published.
-    fn material(&mut self, config: &Config, name: &str) -> Result<TlsMaterial, Failure> {
+    pub(super) fn material(&mut self, config: &Config, name: &str) -> Result<TlsMaterial, Failure> {
         let _lock = self.lock()?;
         let store = store(config);
         let pair = store.server_pair(name)?.ok_or_else(|| {

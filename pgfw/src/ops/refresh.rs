@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::Engine;
 use super::certificates::store;
 use super::engine::Facts;
+use super::renewal::RenewalWork;
 use super::sessions::SessionWork;
 use super::start::Settled;
 use crate::api::Changed;
@@ -225,6 +226,7 @@ impl Engine {
             return Ok(Round {
                 next: Some(BootTime(Now::read().boot.0 + RETRY_NS)),
                 sessions: None,
+                renewals: None,
                 failed: None,
             });
         }
@@ -249,6 +251,7 @@ impl Engine {
             compiled = refreshed.compiled;
         }));
         let mut sessions = None;
+        let mut renewals = None;
         if self.rescue.is_some() {
             part(self.tend_rescue().map(|again| next = earliest(next, again)));
         } else {
@@ -256,6 +259,10 @@ impl Engine {
             part(self.retry_work().map(|(retry, work)| {
                 next = earliest(next, retry);
                 sessions = work;
+            }));
+            part(self.renewals().map(|(look, work)| {
+                next = earliest(next, look);
+                renewals = work;
             }));
         }
         part(self.attach_missing());
@@ -269,6 +276,7 @@ impl Engine {
         Ok(Round {
             next: earliest(earliest(next, deadline), retry),
             sessions,
+            renewals,
             failed,
         })
     }
@@ -416,6 +424,8 @@ pub struct Round {
     pub next: Option<BootTime>,
     /// Sessions to end, which takes a server that answers.
     pub sessions: Option<SessionWork>,
+    /// Server certificates to renew, which takes one as well.
+    pub renewals: Option<RenewalWork>,
     /// The first part that failed; every other was tried.
     pub failed: Option<Failure>,
 }

@@ -225,7 +225,7 @@ fn in_force(server: &Server, generations: &Generations, material: &TlsMaterial) 
 }
 
 /// Refuses material that the server would refuse, or that would lock everybody out.
-fn check(cluster: &Cluster, material: &TlsMaterial, owner: &Owner) -> Result<(), PostgresError> {
+pub(super) fn check(cluster: &Cluster, material: &TlsMaterial, owner: &Owner) -> Result<(), PostgresError> {
     let unfit = |message: String| PostgresError::Material {
         cluster: cluster.name.clone(),
         message,

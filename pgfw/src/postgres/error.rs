@@ -12,6 +12,8 @@ use super::hba;
 pub enum PostgresError {
     #[error("cluster `{cluster}` is not managed by pgfw (manage = \"none\")")]
     NotManaged { cluster: String },
+    #[error("nothing was ever applied to cluster `{cluster}`")]
+    NotApplied { cluster: String },
     #[error("cluster `{cluster}` has no data directory at {}", path.display())]
     NoDataDirectory { cluster: String, path: PathBuf },
     #[error("no `postgres` program of major version {major} is installed")]
@@ -90,6 +92,7 @@ impl Explain for PostgresError {
             PostgresError::Hba(e) => e.code(),
             PostgresError::NoDataDirectory { .. } => Code::NotFound,
             PostgresError::NotManaged { .. }
+            | PostgresError::NotApplied { .. }
             | PostgresError::NoProgram { .. }
             | PostgresError::NoOwner { .. }
             | PostgresError::Settings { .. }
@@ -119,6 +122,7 @@ impl Explain for PostgresError {
             PostgresError::NotManaged { cluster } => {
                 format!("Set manage = \"files\" for `{cluster}` in pgfw.toml, or write its files yourself.")
             }
+            PostgresError::NotApplied { cluster } => format!("Apply it first, with `pgfw pg apply {cluster}`."),
             PostgresError::NoDataDirectory { .. } => {
                 "Correct `cluster` (pg_lsclusters lists them) or `data_directory` in pgfw.toml.".to_owned()
             }

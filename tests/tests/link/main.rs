@@ -14,6 +14,7 @@ mod logins;
 mod newcomer;
 mod obstacles;
 mod opening;
+mod renewal;
 mod revocation;
 mod stage;
 mod standstill;

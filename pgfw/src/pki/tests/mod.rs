@@ -4,6 +4,7 @@ mod agreement;
 mod files;
 mod names;
 mod profile;
+mod renewal;
 mod revocation;
 
 use std::path::{Path, PathBuf};

@@ -167,7 +167,8 @@ fn f41_every_step_that_has_a_name_is_come_to() {
     let missed: Vec<&str> = Step::ALL
         .iter()
         .map(|step| step.name())
-        .filter(|name| !seen.contains(*name))
+        // tests/link/renewal.rs comes to those, with a server.
+        .filter(|name| !seen.contains(*name) && !name.starts_with("renewal-"))
         .collect();
     assert!(missed.is_empty(), "nothing comes to {missed:?}");
 }

@@ -1,0 +1,278 @@
+//! Server certificates that renew themselves: the keeper finds what is due, and the renewal runs beside everything else,
+//! since it waits for a server.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Engine;
+use super::certificates::store;
+use super::engine::{lock_cluster, make_state_dir};
+use crate::clock::{BootTime, Now, WallTime};
+use crate::config::{Cluster, Config};
+use crate::failure::Failure;
+use crate::fault::{Step, step};
+use crate::ledger::Ledger;
+use crate::paths::Paths;
+use crate::pki::{self, Life};
+use crate::postgres::{self, Renewal};
+
+/// What the keeper remembers of renewals. All of it can be found again.
+#[derive(Debug, Default)]
+pub(super) struct Renewals {
+    /// When to look at a cluster again.
+    look: BTreeMap<String, BootTime>,
+    /// How often in a row it was in vain, and why.
+    failed: BTreeMap<String, (u32, Failure)>,
+    /// Whoever renews holds one more of it.
+    busy: Arc<()>,
+}
+
+/// Clusters whose certificate is to be replaced.
+#[derive(Debug)]
+pub struct RenewalWork {
+    paths: Paths,
+    clusters: Vec<String>,
+    busy: Arc<()>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub struct EndedRenewals {
+    results: Vec<(String, Result<Renewed, Failure>)>,
+    busy: Arc<()>,
+}
+
+/// One cluster's certificate, renewed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Renewed {
+    /// Of the certificate that is in place now.
+    pub serial: String,
+    pub until: WallTime,
+    pub renewal: Renewal,
+}
+
+impl RenewalWork {
+    /// Blocks for as long as the servers take. Holds neither engine nor change lock while it waits for one.
+    pub fn run(self) -> EndedRenewals {
+        let RenewalWork {
+            paths,
+            clusters,
+            busy,
+        } = self;
+        let renewed = clusters.into_iter().map(|name| {
+            let done = renew_server(&paths, &name, REQUESTER);
+            (name, done)
+        });
+        EndedRenewals {
+            results: renewed.collect(),
+            busy,
+        }
+    }
+}
+
+/// Issues a cluster's certificate anew where that is due, and has the server serve the newest. Whatever an earlier
+/// attempt that was cut off has left is gone on with: a certificate that was issued is not issued again.
+///
+/// # Errors
+/// No such cluster, no authority, a server that does not take it: it serves the former certificate then.
+pub fn renew_server(paths: &Paths, name: &str, requester: &str) -> Result<Renewed, Failure> {
+    make_state_dir(paths)?;
+    let _cluster = lock_cluster(paths, name)?;
+    // Without the kernel's tables: none of them depend on a server's certificate.
+    let mut engine = Engine::with(paths, Ledger::open(&paths.ledger())?)?;
+    let (config, cluster) = engine.renewable(name)?;
+    engine.issue_if_due(&config, &cluster, requester)?;
+    step(Step::RenewalIssued);
+    let material = engine.material(&config, name)?;
+    let life = Life::of_pem(&material.server_cert_pem, &config.pki.directory)?;
+    let renewal = postgres::renew(&cluster, paths, &material)?;
+    Ok(Renewed {
+        serial: life.serial,
+        until: life.not_after,
+        renewal,
+    })
+}
+
+impl Engine {
+    /// Under the lock: which certificates are due, for whoever can wait for a server, and when to look again.
+    ///
+    /// # Errors
+    /// A config or ledger that cannot be read.
+    pub(super) fn renewals(&mut self) -> Result<(Option<BootTime>, Option<RenewalWork>), Failure> {
+        let now = Now::read();
+        let idle = Arc::strong_count(&self.renewals.busy) == 1;
+        let waits = self.renewals.look.values().min().copied();
+        if !idle || waits.is_some_and(|at| now.boot < at) {
+            return Ok((waits.filter(|_| idle), None));
+        }
+        let reach = self.reach()?;
+        let mut due = Vec::new();
+        for cluster in reach.managed() {
+            if self
+                .renewals
+                .look
+                .get(&cluster.name)
+                .is_some_and(|at| now.boot < *at)
+            {
+                continue;
+            }
+            let hour = BootTime(now.boot.0.saturating_add(LOOK_NS));
+            let next = match self.due_at(cluster) {
+                Some(at) if at <= now.wall() => {
+                    due.push(cluster.name.clone());
+                    hour
+                }
+                Some(at) => now.boot_at(at).min(hour),
+                None => hour,
+            };
+            self.renewals.look.insert(cluster.name.clone(), next);
+        }
+        self.renewals
+            .look
+            .retain(|name, _| reach.clusters.iter().any(|c| c.name == *name));
+        let work = (!due.is_empty()).then(|| RenewalWork {
+            paths: self.paths.clone(),
+            clusters: due,
+            busy: Arc::clone(&self.renewals.busy),
+        });
+        Ok((self.renewals.look.values().min().copied(), work))
+    }
+
+    /// Says what became of renewals, and when what failed is tried again.
+    pub fn settle_renewals(&mut self, ended: EndedRenewals) {
+        let EndedRenewals { results, busy } = ended;
+        for (cluster, result) in results {
+            match result {
+                Ok(Renewed {
+                    serial,
+                    until,
+                    renewal,
+                }) => {
+                    tracing::info!(
+                        cluster,
+                        serial,
+                        until = until.rfc3339(),
+                        ?renewal,
+                        "server certificate renewed"
+                    );
+                    self.renewals.failed.remove(&cluster);
+                }
+                Err(failure) => {
+                    let times = self.renewals.failed.get(&cluster).map_or(0, |(times, _)| *times);
+                    let pause = (RETRY_NS << times.min(6)).min(LOOK_NS);
+                    let again = BootTime(Now::read().boot.0.saturating_add(pause));
+                    tracing::error!(cluster, "the server certificate is not renewed: {failure}");
+                    self.renewals.look.insert(cluster.clone(), again);
+                    self.renewals.failed.insert(cluster, (times + 1, failure));
+                }
+            }
+        }
+        drop(busy);
+    }
+
+    /// What a person should know of server certificates: a renewal that failed, an end that is near.
+    pub(super) fn renewal_alarms(&self, config: &Config) -> Vec<String> {
+        let mut lines: Vec<String> = self
+            .renewals
+            .failed
+            .iter()
+            .map(
+                |(
+                    cluster,
+                    (
+                        _,
+                        Failure {
+                            code: _,
+                            message,
+                            remedy,
+                        },
+                    ),
+                )| {
+                    format!("the server certificate of cluster {cluster} is not renewed: {message}. {remedy}")
+                },
+            )
+            .collect();
+        let now = Now::read().wall();
+        for cluster in &config.postgres {
+            let Some(life) = self
+                .served_by_files(cluster)
+                .filter(|life| life.alarm_at() <= now)
+            else {
+                continue;
+            };
+            let ends = if now < life.not_after { "ends" } else { "ended" };
+            lines.push(format!(
+                "the server certificate of cluster {} {ends} at {}; `pgfw cert renew {}` says what keeps it from being renewed.",
+                cluster.name,
+                life.not_after.rfc3339(),
+                cluster.name
+            ));
+        }
+        lines
+    }
+
+    /// `None`: nothing was applied to it, so nothing of ours is served.
+    fn due_at(&self, cluster: &Cluster) -> Option<WallTime> {
+        let standing = postgres::standing(&self.paths, &cluster.name)?;
+        let life = self.served_by_files(cluster)?;
+        let stands = self.counts(&life) && !standing.cut_off;
+        Some(if stands { life.renew_at() } else { WallTime(0) })
+    }
+
+    fn served_by_files(&self, cluster: &Cluster) -> Option<Life> {
+        let standing = postgres::standing(&self.paths, &cluster.name)?;
+        let folder = self.paths.postgres(&cluster.name);
+        Life::of_pem(&standing.server_cert_pem, &folder).ok()
+    }
+
+    fn counts(&self, life: &Life) -> bool {
+        let known = self.ledger.certificate_by_serial(&life.serial);
+        known.is_ok_and(|c| c.is_none_or(|c| c.revoked.is_none()))
+    }
+
+    fn renewable(&self, name: &str) -> Result<(Config, Cluster), Failure> {
+        let reach = self.reach()?;
+        match reach.clusters.iter().find(|c| c.name == name) {
+            Some(cluster) => Ok((reach.config.clone(), cluster.clone())),
+            None => Err(super::certificates::no_cluster(
+                &reach.config,
+                name,
+                &self.paths.config,
+            )),
+        }
+    }
+
+    /// Looks again under the lock: somebody may have been faster.
+    fn issue_if_due(&mut self, config: &Config, cluster: &Cluster, requester: &str) -> Result<(), Failure> {
+        let _lock = self.lock()?;
+        let (store, now) = (store(config), Now::read().wall());
+        if let Some(pair) = store.server_pair(&cluster.name)? {
+            let newest = std::fs::read_to_string(&pair.certificate).unwrap_or_default();
+            if let Ok(life) = Life::of_pem(&newest, &pair.certificate)
+                && now < life.renew_at()
+                && self.counts(&life)
+            {
+                return Ok(());
+            }
+        }
+        let request = pki::ServerRequest {
+            cluster: &cluster.name,
+            names: &cluster.server_names,
+            ttl: config.pki.server_ttl,
+            requester,
+        };
+        pki::issue_server(&store, &mut self.ledger, &request, now)?;
+        Ok(())
+    }
+}
+
+/// As the ledger names who asked.
+const REQUESTER: &str = "pgfw (renewal)";
+
+/// How often is looked without need, and the longest pause after a failure: an hour.
+const LOOK_NS: u64 = 3_600_000_000_000;
+
+/// The first pause after a failure; each one in a row doubles it.
+const RETRY_NS: u64 = 60_000_000_000;
