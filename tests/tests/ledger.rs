@@ -116,6 +116,7 @@ fn a_revocation_on_a_full_disk_says_what_is_missing_and_is_made_up_for() {
             name: "alice",
             ttl: 30 * day,
             csr: None,
+            kind: pki::KeyKind::P256,
             superuser: false,
             requester: "root",
             reason: None,

@@ -87,6 +87,7 @@ impl Site {
             name,
             ttl: 30 * DAY,
             csr: None,
+            kind: pki::KeyKind::P256,
             superuser: false,
             requester: "root",
             reason: None,

@@ -1,4 +1,4 @@
-//! `pgfw cert server | issue | revoke | list`: certificates of the server and of identities.
+//! `pgfw cert server | issue | renew | revoke`: certificates of the server and of identities.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 
-use super::{Context, output};
+use super::{Context, cert_show, output};
 use crate::api::Changed;
-use crate::clock::{Now, WallTime};
 use crate::failure::{Code, Failure};
-use crate::ledger::types::{Certificate, RevocationReason};
+use crate::ledger::types::RevocationReason;
 use crate::ops::{Engine, IssueRequest, IssuedCertificate, Opened, Revoke, Revoked, Shut, Why, requester};
+use crate::pki::KeyKind;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Cert {
@@ -31,6 +31,9 @@ pub(super) enum Cert {
         /// A certificate signing request (PEM); the key stays where it is.
         #[arg(long, value_name = "FILE")]
         csr: Option<PathBuf>,
+        /// What the key is that is made here.
+        #[arg(long, value_enum, default_value = "p256", conflicts_with = "csr")]
+        key: Kind,
         /// Also write a folder that is ready for the client.
         #[arg(long, value_name = "DIR")]
         bundle: Option<PathBuf>,
@@ -55,8 +58,27 @@ pub(super) enum Cert {
         #[arg(long, value_enum, default_value = "unspecified")]
         reason: Reason,
     },
-    /// Every certificate, with what has become of it.
+    /// Every certificate, what ends soon first, then what counts no more.
     List,
+    /// All that is known of one certificate, or of every one of a name.
+    Show {
+        /// A name or one serial.
+        #[arg(value_name = "NAME|SERIAL")]
+        target: String,
+    },
+    /// The CRLs for a server on another host, a standby: printed (`ssl_crl_file`), or put into a folder (`ssl_crl_dir`).
+    ExportCrl {
+        /// A folder, made when absent; its files are replaced whole.
+        #[arg(value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Kind {
+    /// ECDSA, which every client signs with.
+    P256,
+    Ed25519,
 }
 
 /// CRLReason (RFC 5280, section 5.3.1).
@@ -93,6 +115,7 @@ impl Cert {
                 name,
                 ttl,
                 csr,
+                key,
                 bundle,
                 superuser,
                 reason,
@@ -102,6 +125,10 @@ impl Cert {
                     name,
                     ttl,
                     csr,
+                    kind: match key {
+                        Kind::P256 => KeyKind::P256,
+                        Kind::Ed25519 => KeyKind::Ed25519,
+                    },
                     superuser,
                     reason,
                     bundle,
@@ -117,7 +144,9 @@ impl Cert {
                 },
                 &who,
             ),
-            Cert::List => list(context),
+            Cert::List => cert_show::list(context),
+            Cert::Show { target } => cert_show::show(context, &target),
+            Cert::ExportCrl { folder } => cert_show::export_crl(context, folder.as_deref()),
         }
     }
 }
@@ -282,39 +311,6 @@ fn revoke(context: &Context, request: &Revoke, who: &str) -> Result<ExitCode, Fa
             }
         },
     ))
-}
-
-fn list(context: &Context) -> Result<ExitCode, Failure> {
-    let certificates = Engine::look(&context.paths)?.ledger().certificates()?;
-    if context.json {
-        output::json(&certificates);
-        return Ok(ExitCode::SUCCESS);
-    }
-    let now = Now::read().wall();
-    let rows = certificates.iter().map(|c| {
-        vec![
-            c.name.clone(),
-            c.authority.to_string(),
-            state(c, now),
-            c.not_after.rfc3339(),
-            c.serial.clone(),
-            c.requester.clone(),
-        ]
-    });
-    output::table(
-        &["name", "kind", "state", "valid until", "serial", "issued by"],
-        rows,
-    );
-    Ok(ExitCode::SUCCESS)
-}
-
-fn state(certificate: &Certificate, now: WallTime) -> String {
-    match certificate.revoked {
-        Some(at) => format!("revoked {}", at.rfc3339()),
-        None if certificate.valid_at(now) => "valid".into(),
-        None if now < certificate.not_before => "not yet valid".into(),
-        None => "expired".into(),
-    }
 }
 
 fn read(file: &std::path::Path) -> Result<String, Failure> {

@@ -5,6 +5,7 @@ mod ca;
 mod capture;
 mod cert;
 mod cert_renew;
+mod cert_show;
 mod check;
 mod config;
 mod events;

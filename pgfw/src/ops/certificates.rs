@@ -10,6 +10,7 @@ use crate::clock::Now;
 use crate::config::{Cluster, Config, Identity};
 use crate::failure::{Code, Failure};
 use crate::pki::{self, AuthorityInfo, Bundle, BundleTarget, CrlTargets, Issued, Publication, Store};
+use crate::postgres;
 
 /// What `pgfw cert issue` is told.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,8 @@ pub struct IssueRequest {
     pub ttl: Option<std::time::Duration>,
     /// A certificate signing request (PEM): the key stays with whoever brings it.
     pub csr: Option<String>,
+    /// Of the key, where it is made here.
+    pub kind: pki::KeyKind,
     pub superuser: bool,
     pub reason: Option<String>,
     /// Also write a folder that is ready for the client.
@@ -113,6 +116,9 @@ impl Engine {
         request: &IssueRequest,
         requester: &str,
     ) -> Result<IssuedCertificate, Failure> {
+        if !request.superuser {
+            self.no_superuser(&request.name)?;
+        }
         let _lock = self.lock()?;
         let config = Config::read(&self.paths.config)?;
         let identity = known_identity(&config, &request.name, &self.paths.config)?;
@@ -124,6 +130,7 @@ impl Engine {
             name: &identity.name,
             ttl: request.ttl.or(identity.ttl).unwrap_or(config.pki.client_ttl),
             csr: request.csr.as_deref(),
+            kind: request.kind,
             superuser: request.superuser,
             requester,
             reason: request.reason.as_deref(),
@@ -134,6 +141,25 @@ impl Engine {
             bundle: None,
             opened: None,
         })
+    }
+
+    /// Refuses a name that a server of this host knows as a superuser's. One that is down or does not answer cannot be
+    /// asked; the lock is not held meanwhile.
+    fn no_superuser(&self, name: &str) -> Result<(), Failure> {
+        let config = Config::read(&self.paths.config)?;
+        for cluster in &config.postgres {
+            match postgres::is_superuser(cluster, name) {
+                Ok(true) => {
+                    return Err(pki::PkiError::Superuser {
+                        name: name.to_owned(),
+                    }
+                    .into());
+                }
+                Ok(false) => {}
+                Err(error) => tracing::debug!(cluster = cluster.name, %error, "not asked about superusers"),
+            }
+        }
+        Ok(())
     }
 
     /// Writes the folder for the client.

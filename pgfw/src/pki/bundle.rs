@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject;
 use serde::Serialize;
 
 use super::issue::Issued;
@@ -30,7 +32,7 @@ pub struct Bundle {
     pub command: String,
 }
 
-/// Writes `postgresql.crt`, `postgresql.key` (unless the key stayed with the requester), `root.crt` and
+/// Writes `postgresql.crt`, `postgresql.key` and the same as `postgresql.pk8` for Java (unless the key stayed with the requester), `root.crt` and
 /// `pg_service.conf`.
 ///
 /// # Errors
@@ -54,6 +56,16 @@ pub fn write_bundle(
     if let Some(key) = &issued.key_file {
         let content = files::read(key)?;
         files::write(&folder.join("postgresql.key"), content.as_bytes(), files::PRIVATE)?;
+        // What pgjdbc reads as `sslkey`: the same key in PKCS #8 and DER.
+        let der = PrivatePkcs8KeyDer::from_pem_slice(content.as_bytes()).map_err(|_| PkiError::Damaged {
+            file: key.clone(),
+            detail: "it holds no private key in PKCS #8 and PEM".into(),
+        })?;
+        files::write(
+            &folder.join("postgresql.pk8"),
+            der.secret_pkcs8_der(),
+            files::PRIVATE,
+        )?;
     }
     let root = store.roots(Authority::Server)?;
     files::write(

@@ -29,7 +29,7 @@ pub enum PkiError {
     },
     #[error("`{name}` cannot be the name in a certificate: {why}")]
     Name { name: String, why: &'static str },
-    #[error("`{name}` is PostgreSQL's superuser")]
+    #[error("`{name}` is a superuser of PostgreSQL")]
     Superuser { name: String },
     #[error("a certificate that is valid for no time was asked for")]
     NoTime,

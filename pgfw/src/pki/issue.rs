@@ -16,7 +16,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 
 use super::init::CANARY;
-use super::key::Key;
+use super::key::{Key, KeyKind};
 use super::leaf::{Leaf, check_name};
 use super::store::{SERVER_CERTIFICATE, SERVER_KEY, Store};
 use super::{PkiError, files};
@@ -37,6 +37,8 @@ pub struct ClientRequest<'a> {
     pub ttl: Duration,
     /// A PKCS #10 request in PEM, whose key is used and everything else ignored; `None` makes a key.
     pub csr: Option<&'a str>,
+    /// Of the key that is made here.
+    pub kind: KeyKind,
     /// `--superuser`
     pub superuser: bool,
     pub requester: &'a str,
@@ -81,6 +83,7 @@ pub fn issue_client(
         name,
         ttl,
         csr,
+        kind,
         superuser,
         requester,
         reason,
@@ -106,7 +109,7 @@ pub fn issue_client(
     let (certificate, key) = match csr {
         Some(text) => (leaf.sign(&authority, &requested_key(text, name)?, now)?, None),
         None => {
-            let key = Key::generate()?;
+            let key = Key::generate_as(kind)?;
             (leaf.sign(&authority, &key, now)?, Some(key))
         }
     };

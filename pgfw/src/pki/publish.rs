@@ -192,6 +192,34 @@ pub fn alarms(store: &Store, targets: &CrlTargets, now: WallTime) -> Result<Vec<
     Ok(alarms)
 }
 
+/// The lists of every authority, client authorities first, as one PEM text (`ssl_crl_file`); with a `folder` also put
+/// there under the names that `ssl_crl_dir` takes, for a server on another host.
+///
+/// # Errors
+/// [`PkiError::NoAuthority`]; a list that is missing or damaged, a folder that cannot be written.
+pub fn export(store: &Store, folder: Option<&Path>) -> Result<String, PkiError> {
+    let targets = CrlTargets {
+        folders: folder.map(Path::to_owned).into_iter().collect(),
+        ttl: Duration::ZERO,
+    };
+    let mut all = String::new();
+    for place in places(store, &targets)? {
+        let own = place.folder.join(CRL_FILE);
+        let text = files::read(&own)?;
+        // Another server goes by it: what is damaged would refuse every certificate there.
+        Crl::read(&own, &place.info)?;
+        if let Some(folder) = folder {
+            files::make_folder(folder, 0o755)?;
+            let copies = place.files.iter().filter(|file| **file != own);
+            for copy in copies {
+                files::write(copy, text.as_bytes(), files::PUBLIC)?;
+            }
+        }
+        all.push_str(&text);
+    }
+    Ok(all)
+}
+
 /// Records revocations that a standing list knows and the ledger does not; returns how many.
 fn absorb(store: &Store, ledger: &mut Ledger, targets: &CrlTargets) -> Result<usize, PkiError> {
     let mut found = Vec::new();

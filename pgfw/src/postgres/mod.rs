@@ -31,6 +31,8 @@ pub use owner::Owner;
 pub use release::{Given, Leave, Released, release};
 pub use reload::reload;
 pub use renew::{Renewal, Standing, renew, standing};
-pub use sessions::{Session, Target, decimal, missing_roles, sessions, shown_dn, terminate_sessions};
+pub use sessions::{
+    Session, Target, decimal, is_superuser, missing_roles, sessions, shown_dn, terminate_sessions,
+};
 pub use sql::Sql;
 pub use switch::Edits;

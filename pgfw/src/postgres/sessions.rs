@@ -164,6 +164,19 @@ pub fn shown_dn(certificate: &[u8]) -> Option<String> {
     Some(shown)
 }
 
+/// Whether the server has a superuser of this name.
+///
+/// # Errors
+/// The server does not run, or does not answer.
+pub fn is_superuser(cluster: &Cluster, name: &str) -> Result<bool, PostgresError> {
+    let sql = Sql::connect(&Server::find(cluster)?)?;
+    let found = sql.query(
+        "select 1 from pg_catalog.pg_roles where rolsuper and rolname = $1",
+        &[&name],
+    )?;
+    Ok(!found.is_empty())
+}
+
 fn list(sql: &Sql) -> Result<Vec<Session>, PostgresError> {
     let rows = sql.query(
         "select a.pid, a.usename::text, a.datname::text, host(a.client_addr), a.client_port, \

@@ -10,6 +10,7 @@ mod certificates;
 mod cluster;
 mod expiry;
 mod issue;
+mod known;
 mod logins;
 mod newcomer;
 mod obstacles;

@@ -107,6 +107,7 @@ fn client(name: &str) -> ClientRequest<'_> {
         name,
         ttl: days(30),
         csr: None,
+        kind: KeyKind::P256,
         superuser: false,
         requester: "root",
         reason: None,
