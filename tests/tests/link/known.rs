@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 
-use pgfw_tests::lab::{Outcome, Site, run};
+use nix::sys::signal::Signal;
+use pgfw_tests::lab::{Child, Outcome, PATIENCE, Site, eventually, product, run};
 use serde_json::Value;
 
 use super::stage::{Stage, assert_fails};
@@ -64,7 +66,7 @@ fn p26_an_ed25519_key_and_one_for_java_log_in_and_convert_as_others_read_them() 
         for word in [
             "Owner: CN=alice",
             "clientAuth",
-            "Key Usage",
+            "DigitalSignature",
             "SubjectKeyIdentifier",
         ] {
             assert!(java.stdout.contains(word), "{word}: {}", java.stdout);
@@ -179,4 +181,42 @@ fn p26_the_exported_lists_are_what_openssl_looks_for() {
             );
         }
     }
+}
+
+/// What a process leaves that is aborted where core dumps have no limit.
+fn leaves_a_core(command: &mut Command) -> bool {
+    let mut child = Child::start(command);
+    eventually("it has become what it is to be", PATIENCE, || {
+        let name = fs::read_to_string(format!("/proc/{}/comm", child.pid())).ok()?;
+        (name.trim() != "sh").then_some(())
+    });
+    child.signal(Signal::SIGABRT);
+    child.wait(PATIENCE).core_dumped()
+}
+
+#[test]
+fn p24_a_crash_leaves_no_memory_on_disk() {
+    let site = Site::new();
+    let stage = Stage::new(&site);
+    let place = stage.place("dumps");
+    fs::create_dir(&place).unwrap();
+    let unlimited = |what: &str| {
+        let mut command = site.db.command("sh");
+        command.args([
+            "-c",
+            &format!("ulimit -c unlimited; cd {}; exec {what}", text(&place)),
+        ]);
+        command
+    };
+    // This machine would write one.
+    assert!(leaves_a_core(&mut unlimited("sleep 1000")));
+    let mut daemon = stage
+        .pgfw
+        .start_command(&mut unlimited(&format!("{} run", product().display())));
+    daemon.signal(Signal::SIGABRT);
+    let ended = daemon.wait(PATIENCE);
+    assert_eq!(
+        (ended.signal(), ended.core_dumped()),
+        (Some(libc::SIGABRT), false)
+    );
 }

@@ -129,7 +129,7 @@ impl std::fmt::Display for Item {
 }
 
 /// Package, the program that shows it is there, and what it is for.
-const LAB: [(&str, &str, &str); 16] = [
+const LAB: [(&str, &str, &str); 17] = [
     ("iproute2", "ip", "makes the lab's networks"),
     (
         "postgresql",
@@ -165,6 +165,11 @@ const LAB: [(&str, &str, &str); 16] = [
         "iptables",
         "iptables-restore",
         "the classic rules that packets are judged against, and containers' NAT",
+    ),
+    (
+        "keytool",
+        "default-jre-headless",
+        "Java's reading of certificates",
     ),
     ("pgbouncer", "pgbouncer", "the pooler of its guide"),
     ("patroni", "patroni", "the cluster of its guide"),
