@@ -167,6 +167,7 @@ fn p25_verify_full_succeeds_for_every_configured_name_and_no_other() {
         port: PORT,
         database: "postgres".into(),
         user: "alice".into(),
+        trust: pki::Trust::Own,
     };
     let bundle =
         pki::write_bundle(&site.store, &alice, &target, &site.scratch.place("for alice")).expect("a bundle");

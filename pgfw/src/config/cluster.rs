@@ -17,6 +17,8 @@ impl File<'_> {
             allow,
             manage,
             server_names,
+            server_certificate,
+            server_key,
             listen_addresses,
             min_tls,
             on_expiry,
@@ -81,6 +83,7 @@ impl File<'_> {
                 ],
             )?,
             server_names: self.all(server_names, |f, n| f.server_name(n))?,
+            server_files: self.server_files(server_certificate, server_key)?,
             listen_addresses: listen_addresses.map_or_else(
                 || vec!["*".to_owned()],
                 |l| l.into_iter().map(Spanned::into_inner).collect(),
@@ -115,6 +118,29 @@ impl File<'_> {
                 pgaudit: audit.pgaudit.into_iter().map(Spanned::into_inner).collect(),
             },
         })
+    }
+
+    fn server_files(
+        &self,
+        certificate: Option<Text>,
+        key: Option<Text>,
+    ) -> Result<Option<ServerFiles>, ConfigError> {
+        match (certificate, key) {
+            (None, None) => Ok(None),
+            (Some(certificate), Some(key)) => Ok(Some(ServerFiles {
+                certificate: self.path(&certificate, "postgres.server_certificate")?,
+                key: self.path(&key, "postgres.server_key")?,
+            })),
+            (Some(one), None) | (None, Some(one)) => Err(self.value(
+                &one,
+                "postgres.server_certificate",
+                format!(
+                    "`{}` stands without the other of server_certificate and server_key",
+                    one.as_ref()
+                ),
+                "Name both files, or neither: pgfw then issues the certificate.",
+            )),
+        }
     }
 
     fn debian_cluster(&self, text: &Text) -> Result<Location, ConfigError> {

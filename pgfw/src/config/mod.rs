@@ -152,12 +152,23 @@ pub struct Cluster {
     pub allow: Vec<IpNet>,
     pub manage: Manage,
     pub server_names: Vec<ServerName>,
+    /// Files that somebody else renews; `None`: pgfw issues the certificate.
+    pub server_files: Option<ServerFiles>,
     pub listen_addresses: Vec<String>,
     pub min_tls: MinTls,
     pub on_expiry: OnExpiry,
     /// Extra hba lines; each is of type `local`.
     pub local: Vec<String>,
     pub audit: ClusterAudit,
+}
+
+/// A server certificate of certbot or of a company's authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerFiles {
+    /// PEM, the leaf first.
+    pub certificate: PathBuf,
+    /// PEM.
+    pub key: PathBuf,
 }
 
 /// Where a cluster's files are.

@@ -58,6 +58,8 @@ pub struct Cluster {
     pub manage: Option<Text>,
     #[serde(default)]
     pub server_names: Vec<Text>,
+    pub server_certificate: Option<Text>,
+    pub server_key: Option<Text>,
     pub listen_addresses: Option<Vec<Text>>,
     pub min_tls: Option<Text>,
     pub on_expiry: Option<Text>,

@@ -230,3 +230,26 @@ fn a_file_that_is_not_there_or_not_toml_is_named() {
     let broken = refused("[firewall\n");
     assert!(broken.message.contains("pgfw.toml:1"), "{broken}");
 }
+
+#[test]
+fn files_of_a_server_certificate_come_in_pairs() {
+    let with = |keys: &str| {
+        let text = format!("[[postgres]]\nname = \"main\"\ncluster = \"15/main\"\n{keys}");
+        Config::parse(&text, Path::new("pgfw.toml"))
+    };
+    let both = with("server_certificate = \"/a.crt\"\nserver_key = \"/a.key\"").unwrap();
+    let files = both.postgres[0].server_files.clone().unwrap();
+    assert_eq!((files.certificate, files.key), ("/a.crt".into(), "/a.key".into()));
+    assert_eq!(with("").unwrap().postgres[0].server_files, None);
+    for (keys, word) in [
+        ("server_key = \"/a.key\"", "pgfw.toml:4"),
+        ("server_certificate = \"/a.crt\"", "without the other"),
+        (
+            "server_certificate = \"a.crt\"\nserver_key = \"/a.key\"",
+            "absolute path",
+        ),
+    ] {
+        let refused = with(keys).unwrap_err().to_string();
+        assert!(refused.contains(word), "{refused}");
+    }
+}

@@ -9,7 +9,7 @@ use super::revoke::Reach;
 use crate::clock::Now;
 use crate::config::{Cluster, Config, Identity};
 use crate::failure::{Code, Failure};
-use crate::pki::{self, AuthorityInfo, Bundle, BundleTarget, CrlTargets, Issued, Publication, Store};
+use crate::pki::{self, AuthorityInfo, Bundle, BundleTarget, CrlTargets, Issued, Publication, Store, Trust};
 use crate::postgres;
 
 /// What `pgfw cert issue` is told.
@@ -76,6 +76,15 @@ impl Engine {
             .collect();
         if wanted.is_empty() {
             return Err(no_cluster(&config, cluster.unwrap_or("*"), &self.paths.config));
+        }
+        if let Some(cluster) = wanted.iter().find(|c| c.server_files.is_some()) {
+            return Err(Failure::invalid(
+                format!(
+                    "cluster `{}` serves the files that server_certificate and server_key name",
+                    cluster.name
+                ),
+                "Take both keys out of pgfw.toml, and pgfw issues its certificate.",
+            ));
         }
         // Before the first is issued.
         if let Some(cluster) = wanted.iter().find(|c| c.server_names.is_empty()) {
@@ -274,10 +283,18 @@ fn bundle_target(config: &Config, identity: &Identity) -> Result<BundleTarget, F
         Some(databases) => databases.first().cloned().unwrap_or_else(|| user.clone()),
         None => "postgres".to_owned(),
     };
+    let trust = match &cluster.server_files {
+        None => Trust::Own,
+        Some(files) => match pki::read_foreign(files, &cluster.server_names, Now::read().wall())?.root_pem {
+            Some(root) => Trust::Root(root),
+            None => Trust::System,
+        },
+    };
     Ok(BundleTarget {
         host,
         port: cluster.port,
         database,
         user,
+        trust,
     })
 }

@@ -3,10 +3,12 @@
 use super::Engine;
 use super::certificates::{no_cluster, store};
 use super::engine::{lock_cluster, make_state_dir};
+use crate::clock::Now;
 use crate::config::{Cluster, Config, Manage};
 use crate::failure::{Code, Failure};
 use crate::ledger::types::Authority;
 use crate::paths::Paths;
+use crate::pki::{self, Store};
 use crate::postgres::{self, Applied, Edits, Leave, Released, TlsMaterial};
 
 /// The clusters of `pgfw.toml` that `pg apply` means: the one named, else every one that pgfw manages.
@@ -91,28 +93,42 @@ impl Engine {
     pub(super) fn material(&mut self, config: &Config, name: &str) -> Result<TlsMaterial, Failure> {
         let _lock = self.lock()?;
         let store = store(config);
-        let pair = store.server_pair(name)?.ok_or_else(|| {
-            Failure::refused(
-                format!("cluster `{name}` has no server certificate"),
-                "Make the authorities with `pgfw ca init`, then the certificate with `pgfw cert server`.",
-            )
-        })?;
-        self.publish_crls(&self.reach()?)?;
-        let read = |file: &std::path::Path| {
-            std::fs::read_to_string(file).map_err(|source| {
-                Failure::refused(
-                    format!("{} cannot be read: {source}", file.display()),
-                    "Issue the server certificate again with `pgfw cert server`.",
-                )
-            })
+        let cluster = config.cluster(name);
+        let files = cluster.and_then(|c| Some((c.server_files.as_ref()?, &c.server_names)));
+        let (server_cert_pem, server_key_pem) = match files {
+            Some((files, names)) => {
+                let pair = pki::read_foreign(files, names, Now::read().wall())?;
+                (pair.chain_pem, pair.key_pem)
+            }
+            None => own_pair(&store, name)?,
         };
+        self.publish_crls(&self.reach()?)?;
         Ok(TlsMaterial {
-            server_cert_pem: read(&pair.certificate)?,
-            server_key_pem: read(&pair.key)?,
+            server_cert_pem,
+            server_key_pem,
             client_ca_pem: store.roots(Authority::Client)?,
             crl_dir: self.crl_folder(name),
         })
     }
+}
+
+/// The newest that pgfw issued, and its key.
+fn own_pair(store: &Store, name: &str) -> Result<(String, String), Failure> {
+    let pair = store.server_pair(name)?.ok_or_else(|| {
+        Failure::refused(
+            format!("cluster `{name}` has no server certificate"),
+            "Make the authorities with `pgfw ca init`, then the certificate with `pgfw cert server`.",
+        )
+    })?;
+    let read = |file: &std::path::Path| {
+        std::fs::read_to_string(file).map_err(|source| {
+            Failure::refused(
+                format!("{} cannot be read: {source}", file.display()),
+                "Issue the server certificate again with `pgfw cert server`.",
+            )
+        })
+    };
+    Ok((read(&pair.certificate)?, read(&pair.key)?))
 }
 
 /// A lock bears the cluster's name, so only one that pgfw.toml has is asked for.

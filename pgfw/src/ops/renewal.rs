@@ -118,14 +118,19 @@ impl Engine {
             {
                 continue;
             }
-            let hour = BootTime(now.boot.0.saturating_add(LOOK_NS));
+            // Nobody tells when somebody else's files are new.
+            let pause = match &cluster.server_files {
+                Some(_) => WATCH_NS,
+                None => LOOK_NS,
+            };
+            let later = BootTime(now.boot.0.saturating_add(pause));
             let next = match self.due_at(cluster) {
                 Some(at) if at <= now.wall() => {
                     due.push(cluster.name.clone());
-                    hour
+                    later
                 }
-                Some(at) => now.boot_at(at).min(hour),
-                None => hour,
+                Some(at) => now.boot_at(at).min(later),
+                None => later,
             };
             self.renewals.look.insert(cluster.name.clone(), next);
         }
@@ -217,6 +222,11 @@ impl Engine {
     fn due_at(&self, cluster: &Cluster) -> Option<WallTime> {
         let standing = postgres::standing(&self.paths, &cluster.name)?;
         let life = self.served_by_files(cluster)?;
+        if let Some(files) = &cluster.server_files {
+            // Whether it is fit to be served is looked at by whoever takes it over.
+            let theirs = std::fs::read_to_string(&files.certificate).ok()?;
+            return (theirs != standing.server_cert_pem || standing.cut_off).then_some(WallTime(0));
+        }
         let stands = self.counts(&life) && !standing.cut_off;
         Some(if stands { life.renew_at() } else { WallTime(0) })
     }
@@ -246,6 +256,9 @@ impl Engine {
 
     /// Looks again under the lock: somebody may have been faster.
     fn issue_if_due(&mut self, config: &Config, cluster: &Cluster, requester: &str) -> Result<(), Failure> {
+        if cluster.server_files.is_some() {
+            return Ok(());
+        }
         let _lock = self.lock()?;
         let (store, now) = (store(config), Now::read().wall());
         if let Some(pair) = store.server_pair(&cluster.name)? {
@@ -273,6 +286,9 @@ const REQUESTER: &str = "pgfw (renewal)";
 
 /// How often is looked without need, and the longest pause after a failure: an hour.
 const LOOK_NS: u64 = 3_600_000_000_000;
+
+/// How often files that somebody else renews are looked at: half a minute.
+const WATCH_NS: u64 = 30_000_000_000;
 
 /// The first pause after a failure; each one in a row doubles it.
 const RETRY_NS: u64 = 60_000_000_000;

@@ -19,6 +19,18 @@ pub struct BundleTarget {
     pub port: u16,
     pub database: String,
     pub user: String,
+    pub trust: Trust,
+}
+
+/// By what the client knows the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// pgfw's server authority.
+    Own,
+    /// Another's, in PEM.
+    Root(String),
+    /// A public one, which the client's system knows (libpq from 16 on).
+    System,
 }
 
 /// What was written, and how to use it.
@@ -67,13 +79,19 @@ pub fn write_bundle(
             files::PRIVATE,
         )?;
     }
-    let root = store.roots(Authority::Server)?;
+    let root = match &target.trust {
+        Trust::Own => Some(store.roots(Authority::Server)?),
+        Trust::Root(pem) => Some(pem.clone()),
+        Trust::System => None,
+    };
     files::write(
         &folder.join("postgresql.crt"),
         issued.certificate.pem.as_bytes(),
         files::PUBLIC,
     )?;
-    files::write(&folder.join("root.crt"), root.as_bytes(), files::PUBLIC)?;
+    if let Some(root) = root {
+        files::write(&folder.join("root.crt"), root.as_bytes(), files::PUBLIC)?;
+    }
     files::write(&folder.join("pg_service.conf"), section.as_bytes(), files::PUBLIC)?;
     let file = folder.join("pg_service.conf");
     let command = format!(
@@ -95,6 +113,7 @@ fn section(service: &str, issued: &Issued, target: &BundleTarget, folder: &Path)
         port,
         database,
         user,
+        trust,
     } = target;
     let path = |file: &str| folder.join(file).display().to_string();
     let settings = [
@@ -103,7 +122,13 @@ fn section(service: &str, issued: &Issued, target: &BundleTarget, folder: &Path)
         ("dbname", database.clone()),
         ("user", user.clone()),
         ("sslmode", "verify-full".into()),
-        ("sslrootcert", path("root.crt")),
+        (
+            "sslrootcert",
+            match trust {
+                Trust::Own | Trust::Root(_) => path("root.crt"),
+                Trust::System => "system".into(),
+            },
+        ),
         ("sslcert", path("postgresql.crt")),
         ("sslkey", path("postgresql.key")),
     ];

@@ -19,6 +19,8 @@ pub enum PkiError {
     AuthoritiesExist { directory: PathBuf },
     #[error("the ledger knows certificates of the {authority} authority, but {} is gone", folder.display())]
     AuthorityLost { authority: Authority, folder: PathBuf },
+    #[error("{} cannot be served: {detail}", file.display())]
+    Foreign { file: PathBuf, detail: String },
     #[error("{} is damaged: {detail}", file.display())]
     Damaged { file: PathBuf, detail: String },
     #[error("the authority {} is valid from {} to {} only", file.display(), not_before.rfc3339(), not_after.rfc3339())]
@@ -72,6 +74,7 @@ impl Explain for PkiError {
             PkiError::Ledger(ledger) => ledger.code(),
             PkiError::AuthoritiesExist { .. }
             | PkiError::AuthorityLost { .. }
+            | PkiError::Foreign { .. }
             | PkiError::Damaged { .. }
             | PkiError::AuthorityNotValid { .. }
             | PkiError::Superuser { .. }
@@ -90,6 +93,11 @@ impl Explain for PkiError {
             }
             PkiError::AuthorityLost { folder, .. } => {
                 format!("Restore {} from a backup.", folder.display())
+            }
+            PkiError::Foreign { .. } => {
+                "Have it renewed by whoever issues it, or correct server_certificate, server_key and server_names in \
+                 pgfw.toml; the server goes on with what it has."
+                    .into()
             }
             PkiError::Damaged { file, .. } => format!("Restore {} from a backup.", file.display()),
             PkiError::AuthorityNotValid { .. } => {

@@ -7,6 +7,7 @@ mod bundle;
 mod crl;
 mod error;
 mod files;
+mod foreign;
 mod init;
 mod issue;
 mod key;
@@ -22,8 +23,9 @@ mod store;
 mod tests;
 
 pub use authority::AuthorityInfo;
-pub use bundle::{Bundle, BundleTarget, write_bundle};
+pub use bundle::{Bundle, BundleTarget, Trust, write_bundle};
 pub use error::PkiError;
+pub use foreign::{ForeignPair, read_foreign};
 pub use init::{CANARY, InitRequest, init};
 pub use issue::{ClientRequest, Issued, ServerRequest, issue_client, issue_server};
 pub use key::KeyKind;

@@ -9,6 +9,7 @@
 mod certificates;
 mod cluster;
 mod expiry;
+mod foreign;
 mod issue;
 mod known;
 mod logins;

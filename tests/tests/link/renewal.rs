@@ -45,7 +45,7 @@ fn aged(site: &Site, age: u64) -> Stage<'_> {
 }
 
 /// The certificate that a client is served.
-fn served(stage: &Stage<'_>) -> Option<Vec<u8>> {
+pub(crate) fn served(stage: &Stage<'_>) -> Option<Vec<u8>> {
     let address = (std::net::IpAddr::from(address::DB), PgCluster::PORT).into();
     let ask = || {
         tls::connect(address, None, Version::V1_3)

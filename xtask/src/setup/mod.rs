@@ -167,8 +167,8 @@ const LAB: [(&str, &str, &str); 17] = [
         "the classic rules that packets are judged against, and containers' NAT",
     ),
     (
-        "keytool",
         "default-jre-headless",
+        "keytool",
         "Java's reading of certificates",
     ),
     ("pgbouncer", "pgbouncer", "the pooler of its guide"),

@@ -49,6 +49,7 @@ fn p24_keys_are_private_from_their_first_byte_under_any_umask() {
                 port: 5432,
                 database: "app".into(),
                 user: "alice".into(),
+                trust: Trust::Own,
             };
             write_bundle(&lab.store, &alice, &target, &lab.path("bundle")).unwrap();
             let mut keys = 0;
@@ -60,7 +61,7 @@ fn p24_keys_are_private_from_their_first_byte_under_any_umask() {
                 }
                 let (folder, found) = (kind.is_dir(), mode(&path));
                 let expected = match path.extension().and_then(|e| e.to_str()) {
-                    Some("key" | "db" | "db-journal") => 0o600,
+                    Some("key" | "pk8" | "db" | "db-journal") => 0o600,
                     _ if folder && below("crl") => 0o755,
                     _ if folder => 0o700,
                     _ => 0o644,
@@ -238,6 +239,7 @@ fn a_bundle_says_how_to_connect() {
         port: 5433,
         database: "app".into(),
         user: "alice".into(),
+        trust: Trust::Own,
     };
     let folder = lab.path("for alice");
     let bundle = write_bundle(&lab.store, &alice, &target, &folder).unwrap();

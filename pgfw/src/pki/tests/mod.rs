@@ -2,6 +2,7 @@
 
 mod agreement;
 mod files;
+mod foreign;
 mod names;
 mod profile;
 mod renewal;
