@@ -12,7 +12,8 @@ use pgfw::failure::Failure;
 use pgfw::ledger::types::{EntryKind, NewEntry};
 use pgfw::ledger::{Ledger, LedgerError};
 use pgfw::pki::{
-    ClientRequest, CrlTargets, InitRequest, RevokeRequest, Store, init, issue_client, refresh, revoke,
+    ClientRequest, CrlTargets, InitRequest, KeyKind, RevokeRequest, Store, init, issue_client, refresh,
+    revoke,
 };
 
 const T0: WallTime = WallTime(1_800_000_000);
@@ -116,7 +117,7 @@ fn a_revocation_on_a_full_disk_says_what_is_missing_and_is_made_up_for() {
             name: "alice",
             ttl: 30 * day,
             csr: None,
-            kind: pki::KeyKind::P256,
+            kind: KeyKind::P256,
             superuser: false,
             requester: "root",
             reason: None,

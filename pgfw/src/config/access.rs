@@ -91,6 +91,19 @@ impl File<'_> {
         }
     }
 
+    fn user(&self, user: Text) -> Result<String, ConfigError> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"_.-$".contains(&b);
+        if user.as_ref().is_empty() || !user.as_ref().bytes().all(fits) {
+            return Err(self.value(
+                &user,
+                "identity.kept_for",
+                format!("`{}` is not the name of a user", user.as_ref()),
+                "Name the user that the program runs as on this host, like \"pgbouncer\".",
+            ));
+        }
+        Ok(user.into_inner())
+    }
+
     pub(super) fn identity(&self, raw: raw::Identity) -> Result<Identity, ConfigError> {
         let raw::Identity {
             name,
@@ -100,6 +113,7 @@ impl File<'_> {
             networks,
             roaming,
             ttl,
+            kept_for,
         } = raw;
         self.pg_name(&name, "identity.name", 63)?;
         if name.as_ref().contains('/') || name.as_ref().starts_with('.') {
@@ -119,6 +133,7 @@ impl File<'_> {
             ttl: ttl
                 .map(|t| self.duration(Some(t), "identity.ttl", "30d"))
                 .transpose()?,
+            kept_for: kept_for.map(|user| self.user(user)).transpose()?,
             name: name.into_inner(),
             roles,
             replication,

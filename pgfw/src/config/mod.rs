@@ -258,6 +258,8 @@ pub struct Identity {
     pub networks: Vec<IpNet>,
     pub roaming: bool,
     pub ttl: Option<Duration>,
+    /// A user of this host: the certificate is for a program here, and pgfw renews it.
+    pub kept_for: Option<String>,
 }
 
 /// One `[[login]]`: what cannot use certificates yet.

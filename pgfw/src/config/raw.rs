@@ -110,6 +110,7 @@ pub struct Identity {
     #[serde(default)]
     pub roaming: bool,
     pub ttl: Option<Text>,
+    pub kept_for: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

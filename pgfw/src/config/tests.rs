@@ -253,3 +253,22 @@ fn files_of_a_server_certificate_come_in_pairs() {
         assert!(refused.contains(word), "{refused}");
     }
 }
+
+#[test]
+fn a_certificate_is_kept_for_a_user() {
+    let with = |user: &str| {
+        let text = format!("[[identity]]\nname = \"agent\"\nkept_for = \"{user}\"\n");
+        Config::parse(&text, Path::new("pgfw.toml"))
+    };
+    assert_eq!(
+        with("pgbouncer").unwrap().identities[0].kept_for.as_deref(),
+        Some("pgbouncer")
+    );
+    for user in ["", "a/b", "../x", "a b"] {
+        let refused = with(user).unwrap_err().to_string();
+        assert!(
+            refused.contains("pgfw.toml:3") && refused.contains("kept_for"),
+            "{refused}"
+        );
+    }
+}

@@ -9,6 +9,7 @@ mod events;
 mod generations;
 mod guard;
 mod inspect;
+mod kept;
 mod marker;
 mod off;
 mod opened;

@@ -260,6 +260,7 @@ impl Engine {
                 next = earliest(next, retry);
                 sessions = work;
             }));
+            part(self.keep_clients().map(|look| next = earliest(next, look)));
             part(self.renewals().map(|(look, work)| {
                 next = earliest(next, look);
                 renewals = work;

@@ -13,7 +13,7 @@ use crate::clock::{BootTime, Now, WallTime};
 use crate::config::{Cluster, Config};
 use crate::failure::Failure;
 use crate::fault::{Step, step};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Version};
 use crate::paths::Paths;
 use crate::pki::{self, Life};
 use crate::postgres::{self, Renewal};
@@ -25,6 +25,9 @@ pub(super) struct Renewals {
     look: BTreeMap<String, BootTime>,
     /// How often in a row it was in vain, and why.
     failed: BTreeMap<String, (u32, Failure)>,
+    /// As of which ledger clients' certificates were looked at, and when to look again.
+    pub(super) kept: Option<(Version, BootTime)>,
+    pub(super) kept_failed: Option<Failure>,
     /// Whoever renews holds one more of it.
     busy: Arc<()>,
 }
@@ -199,6 +202,14 @@ impl Engine {
                 },
             )
             .collect();
+        if let Some(Failure {
+            code: _,
+            message,
+            remedy,
+        }) = &self.renewals.kept_failed
+        {
+            lines.push(format!("{message}. {remedy}"));
+        }
         let now = Now::read().wall();
         for cluster in &config.postgres {
             let Some(life) = self
@@ -282,13 +293,13 @@ impl Engine {
 }
 
 /// As the ledger names who asked.
-const REQUESTER: &str = "pgfw (renewal)";
+pub(super) const REQUESTER: &str = "pgfw (renewal)";
 
 /// How often is looked without need, and the longest pause after a failure: an hour.
-const LOOK_NS: u64 = 3_600_000_000_000;
+pub(super) const LOOK_NS: u64 = 3_600_000_000_000;
 
 /// How often files that somebody else renews are looked at: half a minute.
 const WATCH_NS: u64 = 30_000_000_000;
 
 /// The first pause after a failure; each one in a row doubles it.
-const RETRY_NS: u64 = 60_000_000_000;
+pub(super) const RETRY_NS: u64 = 60_000_000_000;

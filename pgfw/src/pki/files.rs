@@ -141,7 +141,7 @@ pub(super) fn names_in(folder: &Path) -> Result<Vec<String>, PkiError> {
 }
 
 /// A name as one path component that is no dot file: bytes outside `A-Za-z0-9._@+-` become `%XX`.
-pub(super) fn component(name: &str) -> String {
+pub fn component(name: &str) -> String {
     let mut out = String::new();
     for (index, byte) in name.bytes().enumerate() {
         let plain = byte.is_ascii_alphanumeric() || b"._@+-".contains(&byte);

@@ -1,5 +1,6 @@
 //! A server certificate that grows old. It is issued on a clock of two months ago, so nothing waits for time to pass.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use pgfw::clock::{Now, WallTime};
@@ -8,7 +9,7 @@ use pgfw::fault::VARIABLE;
 use pgfw::ledger::Ledger;
 use pgfw::pki::{self, InitRequest, ServerRequest, Store};
 use pgfw::postgres::tls::{self, Version};
-use pgfw_tests::lab::{PATIENCE, PgCluster, Site, address, eventually, run};
+use pgfw_tests::lab::{PATIENCE, PgCluster, Psql, Site, address, eventually, run};
 
 use super::stage::{Stage, assert_fails};
 
@@ -33,7 +34,7 @@ fn aged(site: &Site, age: u64) -> Stage<'_> {
             cluster: "main",
             names: &[
                 ServerName::Dns("db.example.com".into()),
-                ServerName::Address(address::DB.into()),
+                ServerName::Address(address::DB),
             ],
             ttl: Duration::from_secs(90 * DAY),
             requester: "root",
@@ -46,7 +47,7 @@ fn aged(site: &Site, age: u64) -> Stage<'_> {
 
 /// The certificate that a client is served.
 pub(crate) fn served(stage: &Stage<'_>) -> Option<Vec<u8>> {
-    let address = (std::net::IpAddr::from(address::DB), PgCluster::PORT).into();
+    let address = (address::DB, PgCluster::PORT).into();
     let ask = || {
         tls::connect(address, None, Version::V1_3)
             .ok()?
@@ -156,6 +157,101 @@ fn p13_a_renewal_that_is_killed_between_any_two_steps_is_finished_by_the_next_st
 fn contains(der: &[u8], serial: &str) -> bool {
     let digits: String = der.iter().map(|b| format!("{b:02x}")).collect();
     digits.contains(serial)
+}
+
+/// A program on the database host that runs as PostgreSQL's user, as the tests have no other.
+const KEPT_FOR: &str = "[[identity]]\nname = \"gone\"\nkept_for = \"postgres\"\n[[identity]]\nname = \"agent\"\ndatabases = [\"app\"]\nkept_for = \"postgres\"\n";
+const KEPT: &str = "/var/lib/pgfw/clients/agent";
+
+#[test]
+fn p22_p24_a_client_certificate_of_this_host_is_renewed_and_kept_for_its_user_and_not_once_revoked() {
+    let site = Site::new();
+    let stage = aged(&site, 31);
+    stage.cluster.sql("create role agent login");
+    stage.configure("", KEPT_FOR);
+    stage.pgfw.ok(&["pg", "apply"]);
+    site.db.within(|| {
+        let (store, mut ledger) = (Store::new(PKI), Ledger::open(LEDGER.as_ref()).unwrap());
+        let ago = WallTime(Now::read().wall().0 - i64::try_from(21 * DAY).unwrap());
+        for name in ["gone", "agent"] {
+            let request = pki::ClientRequest {
+                name,
+                ttl: Duration::from_secs(30 * DAY),
+                csr: None,
+                kind: pki::KeyKind::P256,
+                superuser: false,
+                requester: "root",
+                reason: None,
+            };
+            pki::issue_client(&store, &mut ledger, &request, ago).unwrap();
+        }
+    });
+    stage.revoke("gone");
+    let serials = |name| {
+        let ledger = || {
+            Ledger::open_read_only(LEDGER.as_ref())
+                .unwrap()
+                .certificates()
+                .unwrap()
+        };
+        let all = stage.site.db.within(ledger);
+        all.into_iter()
+            .filter(|c| c.name == name)
+            .map(|c| c.serial)
+            .collect::<Vec<_>>()
+    };
+    let kept = || {
+        stage
+            .site
+            .db
+            .within(|| std::fs::read_link(format!("{KEPT}/current")).ok())
+    };
+    let daemon = stage.enforce();
+    eventually("it is renewed and kept", PATIENCE, || {
+        let all = serials("agent");
+        (all.len() == 2 && kept()? == format!(".{}", all[1])).then_some(())
+    });
+    // It comes first, and nobody gives it another.
+    assert_eq!(serials("gone").len(), 1);
+    let modes = site.db.within(|| {
+        let of = |name: &str| {
+            std::fs::metadata(format!("{KEPT}/current/{name}"))
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o777
+        };
+        [of("postgresql.key"), of("")]
+    });
+    assert_eq!(modes, [0o640, 0o750]);
+    let psql = Psql::as_user(&site.db, "postgres")
+        .set("host", "db.example.com")
+        .set("hostaddr", address::DB.to_string())
+        .set("user", "agent")
+        .set("dbname", "app")
+        .set("sslmode", "verify-full")
+        .set("sslrootcert", format!("{KEPT}/current/root.crt"))
+        .set("sslcert", format!("{KEPT}/current/postgresql.crt"))
+        .set("sslkey", format!("{KEPT}/current/postgresql.key"));
+    assert_eq!(psql.open().unwrap().query("select 1").unwrap(), "1");
+
+    // What somebody issues is followed.
+    stage.issue("agent", &[]);
+    eventually("the newest is kept", PATIENCE, || {
+        (kept()? == format!(".{}", serials("agent").pop()?)).then_some(())
+    });
+    // A user that is not there is named.
+    daemon.kill();
+    stage.configure("", &KEPT_FOR.replace("= \"postgres\"", "= \"nobody-here\""));
+    stage.issue("agent", &[]);
+    let _daemon = stage.pgfw.start();
+    let said = eventually("it is shown", PATIENCE, || {
+        Some(stage.attention()).filter(|said| said.contains("nobody-here"))
+    });
+    assert!(
+        said.contains("kept for agent") && said.contains("kept_for"),
+        "{said}"
+    );
 }
 
 /// What keeps it from being renewed is said, by the daemon and by the command, and the server goes on as it was.

@@ -1,0 +1,83 @@
+//! A client certificate that stays on this host, where the user of its program reads it: `current` leads to a folder with
+//! certificate, key and root, and changes as one.
+
+use std::fs::{OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, fchown};
+use std::path::Path;
+
+use super::store::Store;
+use super::{PkiError, files};
+use crate::ledger::types::{Authority, Certificate};
+
+/// A link to the newest, as programs are to name it.
+const CURRENT: &str = "current";
+
+/// Puts what was issued last for this certificate's name under `folder`, for root and this group. Nothing is written when
+/// it is there; only root can write to any part of the path, so no link of anybody else's is followed.
+///
+/// # Errors
+/// Files that cannot be read or written; a key that stayed with whoever asked.
+pub fn keep(store: &Store, certificate: &Certificate, folder: &Path, group: u32) -> Result<(), PkiError> {
+    let link = folder.join(CURRENT);
+    let target = format!(".{}", certificate.serial);
+    let before = std::fs::read_link(&link).ok();
+    if before.as_deref() == Some(Path::new(&target)) {
+        return Ok(());
+    }
+    let component = files::component(&certificate.name);
+    let source = store.issued(&certificate.name);
+    let contents = [
+        ("postgresql.crt", certificate.pem.clone()),
+        (
+            "postgresql.key",
+            files::read(&source.join(format!("{component}.key")))?,
+        ),
+        ("root.crt", store.roots(Authority::Server)?),
+    ];
+    files::make_folder(folder, 0o755)?;
+    let whole = folder.join(&target);
+    let failed = |source| PkiError::Write {
+        file: whole.clone(),
+        source,
+    };
+    // Of one that was cut off.
+    match std::fs::remove_dir_all(&whole) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+        Ok(()) | Err(_) => {}
+    }
+    files::make_folder_with(&whole, |scratch| {
+        for (name, content) in &contents {
+            let file = scratch.join(name);
+            write_for(&file, content.as_bytes(), group).map_err(|source| PkiError::Write { file, source })?;
+        }
+        chown(scratch, None, Some(group))
+            .and_then(|()| std::fs::set_permissions(scratch, Permissions::from_mode(0o750)))
+            .map_err(|source| PkiError::Write {
+                file: scratch.to_owned(),
+                source,
+            })
+    })?;
+    files::switch_link(&link, &target)?;
+    for old in files::names_in(folder)? {
+        let kept = [Path::new(CURRENT), Path::new(&target)];
+        // Whoever has just followed the link can still read the one before.
+        if !kept.contains(&Path::new(&old)) && before.as_deref() != Some(Path::new(&old)) {
+            let _later = std::fs::remove_dir_all(folder.join(old));
+        }
+    }
+    Ok(())
+}
+
+/// root:GROUP 0640, which libpq takes for a key of root's (fe-secure-openssl.c). Born 0600, whatever the umask.
+fn write_for(file: &Path, content: &[u8], group: u32) -> io::Result<()> {
+    let mut out = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(files::PRIVATE)
+        .open(file)?;
+    out.write_all(content)?;
+    fchown(&out, None, Some(group))?;
+    out.set_permissions(Permissions::from_mode(0o640))?;
+    out.sync_all()
+}
