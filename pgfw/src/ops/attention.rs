@@ -101,7 +101,7 @@ impl Engine {
             }
             lines.extend(self.renewal_alarms(config));
             if let Ok(alarms) = crate::pki::alarms(&store, &targets, Now::read().wall()) {
-                lines.extend(alarms.into_iter().map(|a| format!("{} {}", a.message, a.remedy)));
+                lines.extend(alarms.into_iter().map(|a| format!("{}. {}", a.message, a.remedy)));
             }
         }
         lines.extend(self.work()?.iter().map(super::work::said));

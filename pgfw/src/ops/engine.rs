@@ -49,6 +49,8 @@ pub struct Engine {
     /// Which interfaces a generation names, as the ledger of that version has it.
     pub(super) interfaces: Option<(u64, Version, Vec<String>)>,
     pub(super) crls_looked_at: Option<crate::clock::BootTime>,
+    /// What the journal was last told of the lists.
+    pub(super) alarmed: Vec<Failure>,
     pub(super) renewals: super::renewal::Renewals,
     pub(super) waiting: super::work::Waiting,
     /// Whoever ends sessions holds one more of it, for as long as that takes.
@@ -118,6 +120,7 @@ impl Engine {
             settled: None,
             interfaces: None,
             crls_looked_at: None,
+            alarmed: Vec::new(),
             renewals: super::renewal::Renewals::default(),
             waiting: super::work::Waiting::default(),
             ending: std::sync::Arc::new(()),

@@ -8,6 +8,7 @@ use super::Engine;
 use super::certificates::store;
 use super::engine::Facts;
 use super::renewal::RenewalWork;
+use super::revoke::Reach;
 use super::sessions::SessionWork;
 use super::start::Settled;
 use crate::api::Changed;
@@ -17,6 +18,7 @@ use crate::datapath::{Choice, Stamp};
 use crate::failure::Failure;
 use crate::ledger::types::Authority;
 use crate::ledger::{LedgerError, PutEntry, Version};
+use crate::pki;
 use crate::policy::coverage::{Compiled, Coverage, CoverageKey};
 use crate::policy::{self, Difference, Inputs};
 
@@ -315,10 +317,23 @@ impl Engine {
             if self.ledger.revocations()?.len() != known {
                 self.refresh()?;
             }
+            self.tell_alarms(&reach);
             published?;
         }
         self.crls_looked_at = Some(now.boot);
         Ok(())
+    }
+
+    /// What is wrong with the lists goes to the journal too, once as long as it is the same.
+    fn tell_alarms(&mut self, reach: &Reach) {
+        let targets = self.crl_targets(&reach.config, &reach.clusters);
+        let alarms = pki::alarms(&store(&reach.config), &targets, Now::read().wall()).unwrap_or_default();
+        if alarms != self.alarmed {
+            for alarm in &alarms {
+                tracing::error!("{alarm}");
+            }
+            self.alarmed = alarms;
+        }
     }
 
     /// The generations that the kernel may judge by, the confirmed one first.

@@ -277,6 +277,44 @@ fn a_renewal_that_fails_is_shown_and_serves_the_former_certificate() {
     assert_ne!(served(&stage), Some(old));
 }
 
+/// The lists hold for another twenty-five days, and cannot be signed anew.
+#[test]
+fn p33_a_list_that_will_lapse_is_said_in_status_and_journal_a_month_before() {
+    let site = Site::new();
+    let stage = aged(&site, 20);
+    const KEY: &str = "/etc/pgfw/pki/client-ca/g1/ca.key";
+    site.db.within(|| {
+        let (store, ledger) = (Store::new(PKI), Ledger::open(LEDGER.as_ref()).unwrap());
+        let targets = pki::CrlTargets {
+            folders: vec!["/var/lib/pgfw/postgres/main/crl".into()],
+            ttl: Duration::from_secs(365 * DAY),
+        };
+        let ago = WallTime(Now::read().wall().0 - i64::try_from(340 * DAY).unwrap());
+        pki::publish(&store, &ledger.revocations().unwrap(), &targets, ago).unwrap();
+        std::fs::rename(KEY, "/etc/pgfw/pki/away").unwrap();
+    });
+    let daemon = stage.enforce();
+    eventually("the journal says it", PATIENCE, || {
+        daemon.log().contains("lapses at").then_some(())
+    });
+    let said = stage.attention();
+    assert!(
+        said.contains("lapses at") && said.contains("is accepted. The daemon"),
+        "{said}"
+    );
+    eventually("and why", PATIENCE, || daemon.log().contains(KEY).then_some(()));
+    assert_eq!(daemon.log().matches("lapses at").count(), 2, "{}", daemon.log());
+    daemon.kill();
+    // With the key back it is renewed, and nobody says it any more.
+    site.db
+        .within(|| std::fs::rename("/etc/pgfw/pki/away", KEY).unwrap());
+    let daemon = stage.pgfw.start();
+    eventually("it is renewed", PATIENCE, || {
+        (!stage.attention().contains("lapses at")).then_some(())
+    });
+    assert!(!daemon.log().contains("lapses at"), "{}", daemon.log());
+}
+
 #[test]
 fn p27_a_client_of_tls_1_2_is_refused_and_both_sides_say_why() {
     let site = Site::new();
