@@ -63,8 +63,7 @@ steps! {
     UndoCollected = "undo-collected",
     // A single change.
     EntryRecorded = "entry-recorded",
-    /// What has changed of one service is found, what has changed of the next is not; the table says that it is being
-    /// changed.
+    /// A table's rows say what is new, and nobody finds it; the table says that it is being changed.
     RowsPut = "rows-put",
     EntryInKernel = "entry-in-kernel",
     ConnectionsCut = "connections-cut",

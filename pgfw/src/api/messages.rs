@@ -254,10 +254,20 @@ pub struct Status {
     /// What a person should look at, each with what to do.
     pub attention: Vec<String>,
     pub networks_open: usize,
+    /// What the prefixes of the policy that judges take.
+    #[serde(default)]
+    pub tables: Option<TableMemory>,
     pub compiler: String,
     /// What is done as this kernel can: what it is about → the choice. Empty while nothing is loaded.
     #[serde(default)]
     pub kernel: BTreeMap<String, String>,
+}
+
+/// Kernel memory of a table of prefixes, in bytes; one that is full is replaced by a larger one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableMemory {
+    pub used: u64,
+    pub all: u64,
 }
 
 /// Protected or not.

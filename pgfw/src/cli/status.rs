@@ -106,6 +106,13 @@ impl Status {
             println!("  {head:9} {} in {left}, at {}", ends.what, ends.until);
         }
         if self.verbose {
+            if let Some(api::TableMemory { used, all }) = status.tables {
+                println!(
+                    "  tables    {} KiB in use of {} KiB",
+                    used.div_ceil(1_024),
+                    all.div_ceil(1_024)
+                );
+            }
             println!("  programs  built by {}", status.compiler);
             for (about, choice) in &status.kernel {
                 println!("  kernel    {about}: {choice}");

@@ -190,6 +190,11 @@ pub(super) fn size(pins: &Pins, generation: u64) -> Result<(u64, u64), DatapathE
     Ok((bytes(used), bytes(all)))
 }
 
+/// Whether a change of a generation's table was begun and not ended; the next one mends it.
+pub(super) fn is_cut_short(pins: &Pins, generation: u64) -> Result<bool, DatapathError> {
+    Ok(open(pins, generation)?.changes() % 2 == 1)
+}
+
 /// Equal as long as nobody has written a generation's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {

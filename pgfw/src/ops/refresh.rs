@@ -162,7 +162,7 @@ impl Engine {
             let inputs = self.inputs(&config, &facts, *number, now);
             let wanted = policy::compile_within(&inputs, &entry.net);
             settled.next = earliest(settled.next, policy::next_turn(&inputs));
-            let Difference { put, remove } = policy::difference(had, &wanted);
+            let Difference { put, remove } = policy::exact_difference(had, &wanted);
             tracing::debug!(generation = number, net = %entry.net, put = put.len(), "compiled");
             if let Some(datapath) = &mut self.datapath {
                 datapath.update(*number, &put, &remove)?;

@@ -37,6 +37,7 @@ pub fn status_without_daemon(paths: &Paths) -> Result<Status, Failure> {
         ends: Vec::new(),
         attention: Vec::new(),
         networks_open: 0,
+        tables: None,
         compiler: crate::datapath::COMPILER.to_owned(),
         kernel: BTreeMap::new(),
     })
@@ -90,6 +91,7 @@ impl Engine {
             services,
             attention: self.attention(config.as_ref(), &uncovered, &missing)?,
             networks_open,
+            tables: self.table_memory(judging),
             compiler: crate::datapath::COMPILER.to_owned(),
             kernel: self.kernel(),
         })
@@ -224,6 +226,11 @@ impl Engine {
             hash: recorded.as_ref().map(|g| g.hash.clone()),
             since: recorded.map(|g| g.created.rfc3339()),
         }))
+    }
+
+    fn table_memory(&self, judging: Option<u64>) -> Option<api::TableMemory> {
+        let (used, all) = self.datapath.as_ref()?.table_size(judging?).ok()?;
+        Some(api::TableMemory { used, all })
     }
 
     fn kernel(&self) -> BTreeMap<String, String> {

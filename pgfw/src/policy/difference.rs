@@ -24,10 +24,27 @@ impl Difference {
 /// closer than this are one end.
 const SAME_END_NS: u64 = 50_000_000;
 
-/// What has to be written so that `old` becomes `new`.
+/// What has to be written so that `old`, as the kernel has it, becomes `new`.
 pub fn difference(
     old: &BTreeMap<CoverageKey, Coverage>,
     new: &BTreeMap<CoverageKey, Coverage>,
+) -> Difference {
+    steps(old, new, same)
+}
+
+/// The same where both are compiled for one moment: then no end is near another by chance. One that is moved again and again
+/// by less than what [`difference`] takes for nothing does move.
+pub fn exact_difference(
+    old: &BTreeMap<CoverageKey, Coverage>,
+    new: &BTreeMap<CoverageKey, Coverage>,
+) -> Difference {
+    steps(old, new, Coverage::eq)
+}
+
+fn steps(
+    old: &BTreeMap<CoverageKey, Coverage>,
+    new: &BTreeMap<CoverageKey, Coverage>,
+    same: impl Fn(&Coverage, &Coverage) -> bool,
 ) -> Difference {
     let mut widen = Vec::new();
     let mut narrow = Vec::new();

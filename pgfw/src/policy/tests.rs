@@ -329,6 +329,25 @@ fn a_change_widens_before_it_narrows_and_ignores_ticks() {
     assert_eq!(remove, [key("10.2.0.0/16")]);
 }
 
+#[test]
+fn f43_an_end_that_is_moved_by_little_does_move_where_nothing_is_guessed() {
+    let at = |ms: u64| {
+        let cell = Coverage {
+            deny: Until::Absent,
+            allow: Until::At(BootTime(ms * 1_000_000)),
+            world: false,
+        };
+        let key = CoverageKey {
+            service: ServiceId(1),
+            net: "10.0.0.0/8".parse().unwrap(),
+        };
+        BTreeMap::from([(key, cell)])
+    };
+    assert!(difference(&at(2_000), &at(2_020)).is_empty());
+    assert_eq!(exact_difference(&at(2_000), &at(2_020)).put.len(), 1);
+    assert!(exact_difference(&at(2_000), &at(2_000)).is_empty());
+}
+
 /// Between one turn and the next the same inputs compile to the same policy; at each, something else is right.
 #[test]
 fn the_clock_alone_changes_a_policy_at_its_turns_only() {

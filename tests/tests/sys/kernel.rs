@@ -77,5 +77,6 @@ fn f32_status_says_what_the_kernel_can_do() {
     for about in ["XDP programs", "way out", "pgfw check", "memory of tables"] {
         assert!(verbose.contains(&format!("  kernel    {about}: ")), "{verbose}");
     }
+    assert!(verbose.contains("  tables    "), "{verbose}");
     assert!(!pgfw.ok(&["status"]).contains("  kernel "));
 }

@@ -429,7 +429,7 @@ fn deleted_pins_are_noticed_and_made_anew() {
         format!("links/{index}-xdp"),
         format!("links/{index}-egress"),
         format!("{version}/gen-1/policy"),
-        format!("{version}/gen-1/COVERAGE4"),
+        format!("{version}/gen-1/PREFIXES"),
         format!("{version}/CONTROL"),
         format!("{version}/SLOTS"),
     ] {

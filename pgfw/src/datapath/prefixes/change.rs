@@ -79,8 +79,8 @@ impl Prefixes {
             self.heap.retire(row, row::WORDS);
         }
         for one in publish {
-            self.publish(one);
             step(Step::RowsPut);
+            self.publish(one);
         }
         if !unused.is_empty() {
             for row in self.heap.all(Use::Row) {
