@@ -158,6 +158,12 @@ pub struct Reloaded {
     pub deadline: Option<String>,
     /// Difference in effective access, one line each: `+ main 10.0.0.0/8`, `- …`.
     pub difference: Vec<String>,
+    /// Whether anybody is let in no more.
+    #[serde(default)]
+    pub closes: bool,
+    /// Whether PostgreSQL's rules are other ones by it.
+    #[serde(default)]
+    pub rules_change: bool,
     /// What could not be done: interfaces that carry no policy, and why.
     pub complaints: Vec<String>,
 }

@@ -9,6 +9,7 @@ mod cert_show;
 mod check;
 mod config;
 mod events;
+mod follow;
 mod list;
 mod off;
 mod output;

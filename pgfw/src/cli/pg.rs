@@ -90,7 +90,7 @@ fn each<T: Serialize>(
     last.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
-fn print(applied: &Applied) {
+pub(super) fn print(applied: &Applied) {
     let Applied {
         cluster,
         generation,

@@ -5,10 +5,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 
+use super::follow::Followers;
 use super::{Context, output, question};
 use crate::api;
 use crate::failure::Failure;
+use crate::postgres::Applied;
+
+const CONFIRM: &str = "/v1/confirm";
+const ROLLBACK: &str = "/v1/rollback";
 
 #[derive(Debug, Args)]
 pub(super) struct Reload {
@@ -49,15 +55,39 @@ impl Reload {
             force,
         };
         request.check()?;
-        let done: api::Reloaded = context.client().post("/v1/reload", &request)?;
+        let mut followers = Followers::find(context)?;
+        // A change that may be undone reaches the server with its confirmation.
+        let follow = !dry_run && confirm.is_none() && !followers.is_empty();
+        let server_first = follow && {
+            let preview: api::Reloaded = context.client().post("/v1/reload", &dry(force))?;
+            !preview.closes
+        };
+        if server_first {
+            followers.apply().map_err(filter_is_as_before)?;
+        }
+        let done: api::Reloaded = context.client().post("/v1/reload", &request).map_err(|failure| {
+            if followers.applied.iter().any(|applied| !applied.unchanged) {
+                server_is_ahead(failure)
+            } else {
+                failure
+            }
+        })?;
+        let followed = if follow && !server_first {
+            followers.apply().map_err(filter_is_ahead)
+        } else {
+            Ok(())
+        };
         let code = if done.complaints.is_empty() {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
         };
         if context.json {
-            output::json(&done);
-            return Ok(code);
+            output::json(&Outcome {
+                done: &done,
+                clusters: &followers.applied,
+            });
+            return followed.map(|()| code);
         }
         for line in &done.difference {
             println!("{line}");
@@ -75,14 +105,13 @@ impl Reload {
             (false, Some(generation), None) => println!("Policy {generation} counts now."),
             (false, Some(generation), Some(_)) if asks => {
                 println!("Policy {generation} counts now.");
-                let path = if question::keep_it() {
-                    "/v1/confirm"
-                } else {
-                    "/v1/rollback"
-                };
+                let path = if question::keep_it() { CONFIRM } else { ROLLBACK };
                 let done: api::Changed = context.client().post(path, &serde_json::json!({}))?;
                 // A terminal that hung up takes no line, which is no reason to fail.
                 let _ = writeln!(std::io::stdout(), "{}", done.lines.join("\n"));
+                if path == CONFIRM {
+                    followers.apply().map_err(filter_is_ahead)?;
+                }
                 return Ok(code);
             }
             (false, Some(generation), Some(deadline)) => println!(
@@ -93,21 +122,84 @@ impl Reload {
         for complaint in &done.complaints {
             println!("! {complaint}");
         }
-        Ok(code)
+        if done.rules_change && !dry_run {
+            if followers.is_empty() {
+                println!("! PostgreSQL's rules are as before; bring them to the server with: pgfw pg apply");
+            } else if done.deadline.is_some() {
+                println!("! PostgreSQL's rules are as before; they follow with `pgfw confirm`");
+            }
+        }
+        followed.map(|()| code)
     }
 }
 
 impl Confirm {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let Confirm {} = self;
-        changed("/v1/confirm", context)
+        let code = changed(CONFIRM, context)?;
+        let mut followers = Followers::find(context)?;
+        if followers.is_empty() {
+            return Ok(code);
+        }
+        let now: api::Reloaded = context.client().post("/v1/reload", &dry(false))?;
+        if !now.difference.is_empty() {
+            eprintln!(
+                "! pgfw.toml was changed since: PostgreSQL's rules are as before until the next `pgfw reload`"
+            );
+            return Ok(ExitCode::FAILURE);
+        }
+        followers.apply().map_err(filter_is_ahead)?;
+        Ok(code)
     }
 }
 
 impl Rollback {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let Rollback {} = self;
-        changed("/v1/rollback", context)
+        changed(ROLLBACK, context)
+    }
+}
+
+/// The answer of the daemon, and what became of the servers.
+#[derive(Serialize)]
+struct Outcome<'a> {
+    #[serde(flatten)]
+    done: &'a api::Reloaded,
+    clusters: &'a [Applied],
+}
+
+fn dry(force: bool) -> api::Reload {
+    api::Reload {
+        dry_run: true,
+        confirm: None,
+        force,
+    }
+}
+
+fn filter_is_as_before(failure: Failure) -> Failure {
+    Failure {
+        message: format!("{}; nothing was opened", failure.message),
+        ..failure
+    }
+}
+
+fn filter_is_ahead(failure: Failure) -> Failure {
+    Failure {
+        message: format!(
+            "the filter goes by the new policy, and PostgreSQL does not: {}",
+            failure.message
+        ),
+        ..failure
+    }
+}
+
+fn server_is_ahead(failure: Failure) -> Failure {
+    Failure {
+        message: format!(
+            "PostgreSQL goes by pgfw.toml already, and the filter does not: {}",
+            failure.message
+        ),
+        ..failure
     }
 }
 

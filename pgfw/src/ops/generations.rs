@@ -66,16 +66,18 @@ impl Engine {
         let mut difference = describe(before.as_ref(), &after);
         let rules = access::compile(&config)?;
         let rules_before = running.as_ref().and_then(|config| access::compile(config).ok());
-        if rules_before.is_some_and(|before| before != rules) {
-            difference.push(
-                "~ PostgreSQL's rules change with it; bring them to the server with: pgfw pg apply".into(),
-            );
+        let rules_change = rules_before.is_some_and(|before| before != rules);
+        if rules_change {
+            difference.push("~ PostgreSQL's rules change with it".into());
         }
+        let closes = before.as_ref().is_some_and(|before| closes(before, &after));
         if *dry_run {
             return Ok(Reloaded {
                 generation: None,
                 deadline: None,
                 difference,
+                closes,
+                rules_change,
                 complaints: self.complaints.clone(),
             });
         }
@@ -89,6 +91,8 @@ impl Engine {
                 generation: None,
                 deadline: None,
                 difference,
+                closes,
+                rules_change,
                 complaints: self.complaints.clone(),
             });
         }
@@ -124,6 +128,8 @@ impl Engine {
             generation: Some(number),
             deadline,
             difference,
+            closes,
+            rules_change,
             complaints: Vec::new(),
         })
     }
@@ -232,12 +238,33 @@ fn by_name(policy: &Compiled) -> BTreeMap<(&str, ipnet::IpNet), Coverage> {
         .collect()
 }
 
+fn is_open(cell: &Coverage) -> bool {
+    cell.deny == Until::Absent && cell.allow != Until::Absent
+}
+
+/// Whether anybody who is let in by one policy is not by the other.
+fn closes(before: &Compiled, after: &Compiled) -> bool {
+    let (old, new) = (by_name(before), by_name(after));
+    // The longest prefix decides.
+    let opens = |policy: &BTreeMap<(&str, ipnet::IpNet), Coverage>, (service, net): (&str, ipnet::IpNet)| {
+        std::iter::successors(Some(net), ipnet::IpNet::supernet)
+            .find_map(|net| policy.get(&(service, net)))
+            .is_some_and(is_open)
+    };
+    let gone =
+        |(port, id)| after.services.get(port).and_then(|new| after.names.get(new)) != before.names.get(id);
+    before.services.iter().any(gone)
+        || old
+            .keys()
+            .chain(new.keys())
+            .any(|key| opens(&old, *key) && !opens(&new, *key))
+}
+
 /// The difference in effective access, one line a network.
 fn describe(before: Option<&Compiled>, after: &Compiled) -> Vec<String> {
     let empty = Compiled::default();
     let (old, new) = (by_name(before.unwrap_or(&empty)), by_name(after));
-    let open =
-        |cell: Option<&Coverage>| cell.is_some_and(|c| c.deny == Until::Absent && c.allow != Until::Absent);
+    let open = |cell: Option<&Coverage>| cell.is_some_and(is_open);
     let mut lines = Vec::new();
     for key in old.keys().chain(new.keys().filter(|k| !old.contains_key(*k))) {
         let (service, net) = key;

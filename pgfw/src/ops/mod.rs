@@ -34,7 +34,7 @@ pub use events::EventSource;
 pub use generations::Confirmation;
 pub use off::{Removed, off};
 pub use opened::{Opened, Shut, Why};
-pub use pg::{clusters_to_apply, clusters_to_release, pg_release};
+pub use pg::{clusters_to_apply, clusters_to_follow, clusters_to_release, pg_release};
 pub use refresh::Round;
 pub use renewal::{EndedRenewals, RenewalWork, Renewed, renew_server};
 pub use revoke::{Begun, Ended, Layer, Revoke, Revoked};

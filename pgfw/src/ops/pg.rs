@@ -42,6 +42,17 @@ pub fn clusters_to_release(paths: &Paths, cluster: Option<&str>) -> Result<Vec<S
     Ok(named.into_iter().map(|(name, _)| name).collect())
 }
 
+/// The clusters of `pgfw.toml` that follow a reload: those that pgfw manages and has applied once. The first time is said.
+///
+/// # Errors
+/// A config that is not right.
+pub fn clusters_to_follow(paths: &Paths) -> Result<Vec<String>, Failure> {
+    let config = Config::read(&paths.config)?;
+    let managed = config.postgres.into_iter().filter(|c| c.manage != Manage::None);
+    let follow = managed.filter(|c| postgres::standing(paths, &c.name).is_some());
+    Ok(follow.map(|c| c.name).collect())
+}
+
 fn clusters(paths: &Paths, cluster: Option<&str>) -> Result<Vec<(String, Manage)>, Failure> {
     let config = Config::read(&paths.config)?;
     let meant = |name: &str| cluster.is_none_or(|wanted| name == wanted);

@@ -9,6 +9,7 @@
 mod certificates;
 mod cluster;
 mod expiry;
+mod follow;
 mod foreign;
 mod issue;
 mod known;
