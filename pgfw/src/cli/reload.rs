@@ -117,6 +117,9 @@ impl Reload {
             (false, Some(generation), Some(deadline)) => println!(
                 "Policy {generation} counts until {deadline} and undoes itself then.\nKeep it with: pgfw confirm"
             ),
+            (false, None, _) if followers.applied.iter().any(|applied| !applied.unchanged) => {
+                println!("The filter goes by pgfw.toml already.")
+            }
             (false, None, _) => println!("pgfw.toml is what counts already; nothing was changed."),
         }
         for complaint in &done.complaints {
@@ -137,18 +140,18 @@ impl Confirm {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let Confirm {} = self;
         let code = changed(CONFIRM, context)?;
-        let mut followers = Followers::find(context)?;
-        if followers.is_empty() {
-            return Ok(code);
-        }
-        let now: api::Reloaded = context.client().post("/v1/reload", &dry(false))?;
-        if !now.difference.is_empty() {
+        // What was to be kept is kept, whatever has become of the file meanwhile.
+        let by_the_file = context
+            .client()
+            .post::<api::Reloaded>("/v1/reload", &dry(false))
+            .is_ok_and(|now| now.difference.is_empty());
+        if by_the_file {
+            Followers::find(context)?.apply().map_err(filter_is_ahead)?;
+        } else {
             eprintln!(
-                "! pgfw.toml was changed since: PostgreSQL's rules are as before until the next `pgfw reload`"
+                "! pgfw.toml is not what was confirmed: the servers follow with the next `pgfw reload`"
             );
-            return Ok(ExitCode::FAILURE);
         }
-        followers.apply().map_err(filter_is_ahead)?;
         Ok(code)
     }
 }

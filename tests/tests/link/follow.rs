@@ -97,4 +97,17 @@ fn f47_the_servers_rules_wait_for_what_may_be_undone() {
     stage.pgfw.ok(&["reload", "--confirm", "60s"]);
     stage.pgfw.ok(&["confirm"]);
     drop(stage.log_in(&site.stranger, "bob", &bob));
+
+    // A file that was edited meanwhile is no reason why something else should not be kept.
+    stage.pgfw.ok(&["allow", "10.9.0.0/16", "--confirm", "60s"]);
+    let after = on_host(&stage, HBA);
+    stage.pgfw.configure("not TOML");
+    let said = stage.pgfw.pgfw(&["confirm"]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("pgfw.toml is not what was confirmed"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(on_host(&stage, HBA), after);
 }
