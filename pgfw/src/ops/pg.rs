@@ -8,7 +8,7 @@ use crate::config::{Cluster, Config, Manage};
 use crate::failure::{Code, Failure};
 use crate::ledger::types::Authority;
 use crate::paths::Paths;
-use crate::pki::{self, Store};
+use crate::pki::{self, CrlTargets, Store};
 use crate::postgres::{self, Applied, Edits, Leave, Released, TlsMaterial};
 
 /// The clusters of `pgfw.toml` that `pg apply` means: the one named, else every one that pgfw manages.
@@ -113,13 +113,34 @@ impl Engine {
             }
             None => own_pair(&store, name)?,
         };
-        self.publish_crls(&self.reach()?)?;
+        self.publish_lists_of(name)?;
         Ok(TlsMaterial {
             server_cert_pem,
             server_key_pem,
             client_ca_pem: store.roots(Authority::Client)?,
             crl_dir: self.crl_folder(name),
         })
+    }
+
+    /// Publishes the lists. One that cannot be signed just now stands in nobody's way while the former ones hold: that
+    /// they will lapse is said by `status`, and not by a server that keeps its old rules.
+    fn publish_lists_of(&mut self, name: &str) -> Result<(), Failure> {
+        let reach = self.reach()?;
+        let Err(failure) = self.publish_crls(&reach) else {
+            return Ok(());
+        };
+        let targets = CrlTargets {
+            folders: vec![self.crl_folder(name)],
+            ttl: reach.config.pki.crl_ttl,
+        };
+        let mut revocations = self.ledger.revocations()?;
+        revocations.extend_from_slice(self.unrecorded.revocations());
+        if pki::lists_hold(&store(&reach.config), &revocations, &targets, Now::read().wall())? {
+            tracing::warn!(cluster = name, error = %failure.message, "the CRLs are not renewed; those that stand still hold");
+            Ok(())
+        } else {
+            Err(failure)
+        }
     }
 }
 

@@ -32,7 +32,7 @@ pub use init::{CANARY, InitRequest, init};
 pub use issue::{ClientRequest, Issued, ServerRequest, issue_client, issue_server};
 pub use kept::keep;
 pub use key::KeyKind;
-pub use publish::{CrlTargets, Publication, Published, alarms, export, publish, refresh};
+pub use publish::{CrlTargets, Publication, Published, alarms, export, lists_hold, publish, refresh};
 pub use renewal::Life;
 pub use revoke::{RevokeOutcome, RevokeRequest, Selection, carry_out, revoke, select};
 pub use store::{ServerPair, Store};

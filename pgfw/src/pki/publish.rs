@@ -83,17 +83,17 @@ pub fn publish(
             Ok(text) => text,
             Err(e) => {
                 result.failures.push(e.into());
+                // What was signed before and is whole still serves, also where it does not stand yet.
+                if let Some(text) = place.whole(&list.revoked, now) {
+                    let lacking = place.files.iter().filter(|f| !place.holds(f, &list.revoked, now));
+                    let spread = lacking.filter_map(|file| place.put(file, &text).err());
+                    result.failures.extend(spread.map(Failure::from));
+                }
                 continue;
             }
         };
         for file in &place.files {
-            let folder = file.parent().unwrap_or(Path::new("/"));
-            let prepared = if folder == place.folder {
-                Ok(())
-            } else {
-                files::make_folder(folder, 0o755)
-            };
-            match prepared.and_then(|()| files::write(file, text.as_bytes(), files::PUBLIC)) {
+            match place.put(file, &text) {
                 Ok(()) => result.published.push(Published {
                     authority: place.info.authority,
                     generation: place.info.generation,
@@ -130,22 +130,11 @@ pub fn refresh(
     let mut revocations = ledger.revocations()?;
     revocations.extend_from_slice(unrecorded);
     let half = seconds(targets.ttl) / 2;
+    let in_half = WallTime(now.0.saturating_add(half));
     let due = places(store, targets)?.iter().any(|place| {
-        let mut wanted = place.standing().revoked;
-        crl::join(&mut wanted, place.recorded(&revocations));
-        place.files.iter().any(|file| match Crl::read(file, &place.info) {
-            Ok(Some(Crl {
-                number: _,
-                this_update,
-                next_update,
-                revoked,
-            })) => {
-                this_update > now
-                    || next_update.0.saturating_sub(now.0) < half
-                    || !revoked.keys().eq(wanted.keys())
-            }
-            Ok(None) | Err(_) => true,
-        })
+        let wanted = place.wanted(&revocations);
+        let mut files = place.files.iter();
+        files.any(|file| !place.holds(file, &wanted, now) || !place.holds(file, &wanted, in_half))
     });
     let mut publication = if due || !lost(store, &revocations)?.is_empty() {
         publish(store, &revocations, targets, now)?
@@ -156,6 +145,26 @@ pub fn refresh(
         publication.note(error);
     }
     Ok(publication)
+}
+
+/// Whether the lists that stand can be gone by as they are: each there, in force, and with everything that was revoked.
+///
+/// # Errors
+/// [`PkiError::NoAuthority`]
+pub fn lists_hold(
+    store: &Store,
+    revocations: &[Revocation],
+    targets: &CrlTargets,
+    now: WallTime,
+) -> Result<bool, PkiError> {
+    let places = places(store, targets)?;
+    let lost = !lost(store, revocations)?.is_empty();
+    Ok(!lost
+        && places.iter().all(|place| {
+            let wanted = place.wanted(revocations);
+            let mut published = place.files.iter().filter(|file| place.is_published(file));
+            published.all(|file| place.holds(file, &wanted, now))
+        }))
 }
 
 /// What is wrong with the lists as they stand, a month before it hurts.
@@ -301,6 +310,41 @@ impl Place {
             }
         }
         standing
+    }
+
+    /// Everything that a list of this authority has to say.
+    fn wanted(&self, revocations: &[Revocation]) -> Revoked {
+        let mut wanted = self.standing().revoked;
+        crl::join(&mut wanted, self.recorded(revocations));
+        wanted
+    }
+
+    /// Whether the list in `file` is in force at a time and says just that.
+    fn holds(&self, file: &Path, wanted: &Revoked, at: WallTime) -> bool {
+        match Crl::read(file, &self.info) {
+            Ok(Some(list)) => {
+                list.this_update <= at && list.next_update >= at && list.revoked.keys().eq(wanted.keys())
+            }
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// A list that was signed before and still holds.
+    fn whole(&self, wanted: &Revoked, now: WallTime) -> Option<String> {
+        let file = self.files.iter().find(|file| self.holds(file, wanted, now))?;
+        files::read(file).ok()
+    }
+
+    fn put(&self, file: &Path, text: &str) -> Result<(), PkiError> {
+        if self.is_published(file) {
+            files::make_folder(file.parent().unwrap_or(Path::new("/")), 0o755)?;
+        }
+        files::write(file, text.as_bytes(), files::PUBLIC)
+    }
+
+    /// Not the authority's own copy.
+    fn is_published(&self, file: &Path) -> bool {
+        file.parent() != Some(&self.folder)
     }
 
     fn recorded(&self, revocations: &[Revocation]) -> Revoked {

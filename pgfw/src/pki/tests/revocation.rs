@@ -21,6 +21,9 @@ impl Lab {
     fn is_listed(&self, certificate: &Certificate) -> bool {
         self.read_list().revoked.contains_key(&certificate.serial)
     }
+    fn lists_hold(&self, revocations: &[Revocation], now: WallTime) -> bool {
+        lists_hold(&self.store, revocations, &self.targets, now).unwrap()
+    }
     /// As after a restore from a backup of before anything was issued.
     fn lose_ledger(&mut self) {
         self.ledger = Ledger::open(&self.path("restored.db")).unwrap();
@@ -338,6 +341,27 @@ fn a_missing_key_of_one_authority_keeps_the_other_s_list_going() {
     assert!(lab.is_listed(&alice));
     assert_eq!(outcome.publication.failures.len(), 1);
     assert!(outcome.publication.failures[0].message.contains("server-ca"));
+}
+
+/// A key that is elsewhere, or closed: what was signed before goes on, and comes to a folder that is new.
+#[test]
+fn p33_without_its_key_a_list_holds_until_it_lapses_or_lacks_somebody() {
+    let mut lab = Lab::new();
+    let alice = lab.issue("alice").certificate;
+    std::fs::remove_file(lab.path("pki/client-ca/g1/ca.key")).unwrap();
+    lab.targets.folders = vec![lab.path("second")];
+    assert!(!lab.lists_hold(&[], T0));
+    assert_ne!(lab.refresh(T0).failures, []);
+    assert!(lab.lists_hold(&[], T0));
+    assert!(lab.lists_hold(&[], later(365 * DAY)));
+    assert!(!lab.lists_hold(&[], later(365 * DAY + 1)));
+    assert!(!lab.lists_hold(&[], later(-3601)));
+
+    let outcome = lab.revoke("alice", T0).unwrap();
+    assert_ne!(outcome.publication.failures, []);
+    assert!(!lab.is_listed(&alice));
+    let revocations = lab.ledger.revocations().unwrap();
+    assert!(!lab.lists_hold(&revocations, T0));
 }
 
 #[test]
