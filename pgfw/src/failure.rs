@@ -28,6 +28,8 @@ pub enum Code {
     Unreachable,
     /// The caller may not do this.
     Forbidden,
+    /// A key is under a passphrase that is not at hand; nothing was done.
+    Locked,
 }
 
 impl Code {
@@ -35,7 +37,7 @@ impl Code {
     /// reachable or access to it refused.
     pub const fn exit_code(self) -> u8 {
         match self {
-            Code::Refused | Code::NotFound => 1,
+            Code::Refused | Code::NotFound | Code::Locked => 1,
             Code::Invalid => 2,
             Code::Unreachable | Code::Forbidden => 3,
         }

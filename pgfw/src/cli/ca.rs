@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+use super::passphrase::Asked;
 use super::{Context, output};
 use crate::config::Config;
 use crate::failure::Failure;
@@ -17,6 +18,10 @@ pub(super) enum Ca {
     Init,
     /// Show both authorities.
     Show,
+    /// Put the keys of all authorities under the passphrase that pki.key_passphrase_credential names.
+    Encrypt,
+    /// Write the keys of all authorities in the clear.
+    Decrypt,
 }
 
 impl Ca {
@@ -25,8 +30,10 @@ impl Ca {
         let infos = match self {
             Ca::Init => {
                 let who = requester(nix::unistd::getuid().as_raw());
-                Engine::open(&context.paths)?.ca_init(&who)?
+                context.unlocked(Asked::Anew, || Engine::open(&context.paths)?.ca_init(&who))?
             }
+            Ca::Encrypt => return super::ca_keys::run(context, true),
+            Ca::Decrypt => return super::ca_keys::run(context, false),
             Ca::Show => {
                 let store = Store::new(Config::read(&context.paths.config)?.pki.directory);
                 let mut all = Vec::new();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 
+use super::passphrase::Asked;
 use super::{Context, cert_show, output};
 use crate::api::Changed;
 use crate::failure::{Code, Failure};
@@ -50,6 +51,9 @@ pub(super) enum Cert {
         #[arg(value_name = "NAME")]
         cluster: Option<String>,
     },
+    /// Sign and publish the CRLs where one is missing, incomplete or past half of its time; the daemon does it by itself
+    /// where it has the keys.
+    PublishCrl,
     /// Revoke: the CRL, the packet filter and live sessions hear of it at once.
     Revoke {
         /// An identity's name (all of its certificates) or one serial.
@@ -136,6 +140,7 @@ impl Cert {
                 issue(context, &request, &who)
             }
             Cert::Renew { cluster } => super::cert_renew::run(context, cluster.as_deref(), &who),
+            Cert::PublishCrl => super::cert_show::publish_crl(context),
             Cert::Revoke { target, reason } => revoke(
                 context,
                 &Revoke {
@@ -152,7 +157,9 @@ impl Cert {
 }
 
 fn server(context: &Context, cluster: Option<&str>, who: &str) -> Result<ExitCode, Failure> {
-    let issued = Engine::open(&context.paths)?.issue_server(cluster, who)?;
+    let issued = context.unlocked(Asked::Once, || {
+        Engine::open(&context.paths)?.issue_server(cluster, who)
+    })?;
     if context.json {
         output::json(&issued);
         return Ok(ExitCode::SUCCESS);
@@ -174,7 +181,7 @@ fn server(context: &Context, cluster: Option<&str>, who: &str) -> Result<ExitCod
 /// Issues, then opens, then writes the folder: what fails late does not hide what was done.
 fn issue(context: &Context, request: &IssueRequest, who: &str) -> Result<ExitCode, Failure> {
     let mut engine = Engine::open(&context.paths)?;
-    let mut done = engine.issue_client(request, who)?;
+    let mut done = context.unlocked(Asked::Once, || engine.issue_client(request, who))?;
     let opened = match context.client().post::<Changed>("/v1/refresh", &()) {
         Err(failure) if failure.code == Code::Unreachable => engine.refreshed(),
         answered => answered,
@@ -278,6 +285,7 @@ fn revoke(context: &Context, request: &Revoke, who: &str) -> Result<ExitCode, Fa
         layers,
         notes,
         unfinished,
+        locked,
         recorded,
     } = &revoked;
     if context.json {
@@ -299,6 +307,11 @@ fn revoke(context: &Context, request: &Revoke, who: &str) -> Result<ExitCode, Fa
     if unfinished.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
+    // Everything that needs no key is closed by now; whoever sits here may have what the daemon lacks. It goes on ending
+    // sessions until the lists stand.
+    if *locked > 0 && by_hand(context)? && *locked == unfinished.len() {
+        return Ok(ExitCode::SUCCESS);
+    }
     Err(Failure::refused(
         format!("{} could not be reached by all of the revocation", request.target),
         match (daemon, recorded) {
@@ -311,6 +324,19 @@ fn revoke(context: &Context, request: &Revoke, who: &str) -> Result<ExitCode, Fa
             }
         },
     ))
+}
+
+/// Signs the CRLs that could not be signed for want of a passphrase, where this process is given one. Whether they are.
+fn by_hand(context: &Context) -> Result<bool, Failure> {
+    match context.unlocked(Asked::Once, || Engine::open(&context.paths)?.publish_lists()) {
+        Ok(_) if context.json => Ok(true),
+        Ok(_) => {
+            println!("The CRLs are published now, signed with the passphrase given here.");
+            Ok(true)
+        }
+        Err(failure) if failure.code == Code::Locked => Ok(false),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn read(file: &std::path::Path) -> Result<String, Failure> {

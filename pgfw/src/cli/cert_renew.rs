@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::passphrase::Asked;
 use super::{Context, output};
 use crate::failure::Failure;
 use crate::ops::{self, Renewed};
@@ -12,7 +13,7 @@ pub(super) fn run(context: &Context, cluster: Option<&str>, who: &str) -> Result
     let mut all = Vec::new();
     let mut failed = None;
     for name in names {
-        match ops::renew_server(&context.paths, &name, who) {
+        match context.unlocked(Asked::Once, || ops::renew_server(&context.paths, &name, who)) {
             Ok(renewed) => {
                 if !context.json {
                     println!("{name}: {}", said(&renewed));

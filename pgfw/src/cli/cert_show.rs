@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use super::passphrase::Asked;
 use super::{Context, output};
 use crate::clock::{Now, WallTime};
 use crate::config::Config;
@@ -150,6 +151,17 @@ pub(super) fn export_crl(context: &Context, folder: Option<&Path>) -> Result<Exi
         _ if context.json => output::json(&Exported { folder, pem: &text }),
         Some(folder) => println!("The CRLs are in {}.", folder.display()),
         None => print!("{text}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// With a passphrase that the daemon was not given, or a key that is brought for this alone.
+pub(super) fn publish_crl(context: &Context) -> Result<ExitCode, Failure> {
+    let until = context.unlocked(Asked::Once, || Engine::open(&context.paths)?.publish_lists())?;
+    if context.json {
+        output::json(&serde_json::json!({ "until": until }));
+    } else if let Some(until) = until {
+        println!("The CRLs are published and hold until {}.", until.rfc3339());
     }
     Ok(ExitCode::SUCCESS)
 }

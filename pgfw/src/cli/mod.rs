@@ -2,6 +2,7 @@
 
 mod allow;
 mod ca;
+mod ca_keys;
 mod capture;
 mod cert;
 mod cert_renew;
@@ -13,6 +14,7 @@ mod follow;
 mod list;
 mod off;
 mod output;
+mod passphrase;
 mod pg;
 mod question;
 mod reload;
@@ -26,7 +28,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::api::Client;
 use crate::failure::{Code, Failure};
+use crate::ops;
 use crate::paths::{self, Paths};
+use crate::pki::Passphrase;
 
 /// A host firewall for PostgreSQL whose allowlist knows certificates.
 #[derive(Debug, Parser)]
@@ -53,6 +57,15 @@ struct Global {
     /// The pin folder on a bpf file system; made when absent.
     #[arg(long, env = "PGFW_BPFFS", default_value = paths::DEFAULT_BPFFS, global = true, help_heading = "Global options")]
     bpffs: PathBuf,
+    /// The passphrase of the authorities' keys is the first line of this file; /dev/fd/3 and the like are files too.
+    #[arg(
+        long,
+        env = "PGFW_PASSPHRASE_FILE",
+        value_name = "FILE",
+        global = true,
+        help_heading = "Global options"
+    )]
+    passphrase_file: Option<PathBuf>,
     /// Print JSON.
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
@@ -150,6 +163,7 @@ pub fn main() -> ExitCode {
                 socket,
                 state_dir,
                 bpffs,
+                passphrase_file,
                 json,
             },
         command,
@@ -165,6 +179,16 @@ pub fn main() -> ExitCode {
     };
     if !matches!(command, Command::Run(_)) {
         restore_sigpipe();
+    }
+    if let Some(file) = passphrase_file {
+        match Passphrase::read(&file) {
+            Ok(passphrase) => ops::give_passphrase(passphrase),
+            Err(error) => {
+                let failure = Failure::from(error);
+                output::failure(&failure, json);
+                return ExitCode::from(failure.code.exit_code());
+            }
+        }
     }
     let result = match command {
         Command::Run(c) => c.run(&context),

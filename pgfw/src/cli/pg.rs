@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::passphrase::Asked;
 use super::{Context, output};
 use crate::failure::Failure;
 use crate::ops::{self, Engine};
@@ -45,7 +46,7 @@ impl Pg {
                 each(
                     context,
                     &names,
-                    |name| engine.pg_apply(name, replace_edits),
+                    |name| context.unlocked(Asked::Once, || engine.pg_apply(name, replace_edits)),
                     print,
                 )
             }

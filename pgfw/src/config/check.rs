@@ -156,6 +156,7 @@ impl File<'_> {
             client_ttl,
             server_ttl,
             crl_ttl,
+            key_passphrase_credential,
         } = raw;
         Ok(Pki {
             directory: directory.map_or_else(
@@ -165,7 +166,25 @@ impl File<'_> {
             client_ttl: self.duration(client_ttl, "pki.client_ttl", "30d")?,
             server_ttl: self.duration(server_ttl, "pki.server_ttl", "90d")?,
             crl_ttl: self.duration(crl_ttl, "pki.crl_ttl", "365d")?,
+            key_passphrase_credential: key_passphrase_credential
+                .map(|name| self.credential(name))
+                .transpose()?,
         })
+    }
+
+    /// A file's name, and a word of a unit file.
+    fn credential(&self, name: raw::Text) -> Result<String, ConfigError> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+        let text = name.as_ref();
+        if text.is_empty() || text.len() > 255 || text.starts_with('.') || !text.bytes().all(fits) {
+            return Err(self.value(
+                &name,
+                "pki.key_passphrase_credential",
+                format!("`{text}` is not the name of a credential"),
+                "Name the one that LoadCredentialEncrypted= of the unit gives, like \"pgfw-ca\"; never the passphrase itself.",
+            ));
+        }
+        Ok(name.into_inner())
     }
 
     /// One port of one protocol belongs to one service.

@@ -241,6 +241,8 @@ pub struct Pki {
     pub client_ttl: Duration,
     pub server_ttl: Duration,
     pub crl_ttl: Duration,
+    /// A credential of the service: the passphrase of the authorities' keys. `None`: they are in the clear.
+    pub key_passphrase_credential: Option<String>,
 }
 
 /// One `[[identity]]`: who may log in with a certificate.

@@ -95,6 +95,7 @@ pub struct Pki {
     pub client_ttl: Option<Text>,
     pub server_ttl: Option<Text>,
     pub crl_ttl: Option<Text>,
+    pub key_passphrase_credential: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

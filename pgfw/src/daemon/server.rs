@@ -222,7 +222,7 @@ impl From<Failure> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = match self.0.code {
-            Code::Refused => StatusCode::CONFLICT,
+            Code::Refused | Code::Locked => StatusCode::CONFLICT,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
             Code::Unreachable => StatusCode::SERVICE_UNAVAILABLE,

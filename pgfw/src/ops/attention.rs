@@ -99,6 +99,7 @@ impl Engine {
                     config.pki.directory.display()
                 ));
             }
+            lines.extend(self.signing_alarms(config));
             lines.extend(self.renewal_alarms(config));
             if let Ok(alarms) = crate::pki::alarms(&store, &targets, Now::read().wall()) {
                 lines.extend(alarms.into_iter().map(|a| format!("{}. {}", a.message, a.remedy)));

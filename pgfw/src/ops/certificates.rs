@@ -225,7 +225,7 @@ impl Engine {
 }
 
 pub(super) fn store(config: &Config) -> Store {
-    Store::new(&config.pki.directory)
+    Store::new(&config.pki.directory).sealed(super::passphrase::seal(config))
 }
 
 fn known_identity<'a>(config: &'a Config, name: &str, file: &Path) -> Result<&'a Identity, Failure> {

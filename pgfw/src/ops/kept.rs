@@ -110,7 +110,7 @@ impl Engine {
         Ok(Some(now.boot_at(Life::from(&newest).renew_at())))
     }
 
-    fn newest_client(&self, name: &str) -> Result<Option<Certificate>, Failure> {
+    pub(super) fn newest_client(&self, name: &str) -> Result<Option<Certificate>, Failure> {
         let all = self.ledger.certificates()?;
         Ok(all
             .into_iter()

@@ -133,9 +133,7 @@ impl Engine {
             folders: vec![self.crl_folder(name)],
             ttl: reach.config.pki.crl_ttl,
         };
-        let mut revocations = self.ledger.revocations()?;
-        revocations.extend_from_slice(self.unrecorded.revocations());
-        if pki::lists_hold(&store(&reach.config), &revocations, &targets, Now::read().wall())? {
+        if self.lists_hold(&reach, &targets)? {
             tracing::warn!(cluster = name, error = %failure.message, "the CRLs are not renewed; those that stand still hold");
             Ok(())
         } else {

@@ -257,6 +257,7 @@ impl Engine {
         if self.rescue.is_some() {
             part(self.tend_rescue().map(|again| next = earliest(next, again)));
         } else {
+            part(self.look_at_keys());
             part(self.keep_crls());
             part(self.retry_work().map(|(retry, work)| {
                 next = earliest(next, retry);
@@ -318,7 +319,16 @@ impl Engine {
                 self.refresh()?;
             }
             self.tell_alarms(&reach);
-            published?;
+            match published {
+                // Said by `status` with its remedy; nothing is to be tried again until there is a key.
+                Err(_) if self.cannot_sign() => {
+                    let targets = self.crl_targets(&reach.config, &reach.clusters);
+                    if !self.lists_hold(&reach, &targets)? {
+                        published?;
+                    }
+                }
+                published => drop(published?),
+            }
         }
         self.crls_looked_at = Some(now.boot);
         Ok(())

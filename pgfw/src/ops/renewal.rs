@@ -56,6 +56,14 @@ pub struct Renewed {
     pub renewal: Renewal,
 }
 
+impl Renewals {
+    /// What failed may go now.
+    pub(super) fn look_again(&mut self) {
+        self.look.clear();
+        self.kept = None;
+    }
+}
+
 impl RenewalWork {
     /// Blocks for as long as the servers take. Holds neither engine nor change lock while it waits for one.
     pub fn run(self) -> EndedRenewals {
@@ -171,7 +179,10 @@ impl Engine {
                     let times = self.renewals.failed.get(&cluster).map_or(0, |(times, _)| *times);
                     let pause = (RETRY_NS << times.min(6)).min(LOOK_NS);
                     let again = BootTime(Now::read().boot.0.saturating_add(pause));
-                    tracing::error!(cluster, "the server certificate is not renewed: {failure}");
+                    // Said once, as long as it is the same.
+                    if self.renewals.failed.get(&cluster).map(|(_, former)| former) != Some(&failure) {
+                        tracing::error!(cluster, "the server certificate is not renewed: {failure}");
+                    }
                     self.renewals.look.insert(cluster.clone(), again);
                     self.renewals.failed.insert(cluster, (times + 1, failure));
                 }
@@ -242,7 +253,7 @@ impl Engine {
         Some(if stands { life.renew_at() } else { WallTime(0) })
     }
 
-    fn served_by_files(&self, cluster: &Cluster) -> Option<Life> {
+    pub(super) fn served_by_files(&self, cluster: &Cluster) -> Option<Life> {
         let standing = postgres::standing(&self.paths, &cluster.name)?;
         let folder = self.paths.postgres(&cluster.name);
         Life::of_pem(&standing.server_cert_pem, &folder).ok()

@@ -16,7 +16,7 @@ use super::guard::admits;
 use super::sessions::{EndedSessions, SessionWork, session_argument};
 use crate::clock::Now;
 use crate::config::{Cluster, Config, Manage};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::ledger::types::{Authority, Certificate, RevocationReason, WorkKind};
 use crate::pki::{self, RevokeRequest, Selection};
 use crate::policy::{Answer, Opening, Origin};
@@ -40,6 +40,8 @@ pub struct Revoked {
     pub notes: Vec<String>,
     /// What could not be done yet.
     pub unfinished: Vec<String>,
+    /// How many of these wait for the passphrase of an authority's key and for nothing else.
+    pub locked: usize,
     /// Whether all of it is in the ledger, so that a daemon that is started later finishes it.
     pub recorded: bool,
 }
@@ -189,6 +191,7 @@ impl Engine {
             layers,
             notes,
             unfinished,
+            locked,
             started: _,
         } = report;
         Ok(Revoked {
@@ -196,6 +199,7 @@ impl Engine {
             layers,
             notes,
             unfinished,
+            locked,
             recorded: self.unrecorded.is_empty() && self.waiting.unnoted.is_empty(),
         })
     }
@@ -382,6 +386,7 @@ struct Report {
     layers: Vec<Layer>,
     notes: Vec<String>,
     unfinished: Vec<String>,
+    locked: usize,
 }
 
 impl Report {
@@ -391,6 +396,7 @@ impl Report {
             layers: Vec::new(),
             notes: Vec::new(),
             unfinished: Vec::new(),
+            locked: 0,
         }
     }
 
@@ -412,6 +418,7 @@ impl Report {
         let line = format!("{what}: {}. {}", failure.message, failure.remedy);
         if !self.unfinished.contains(&line) {
             self.unfinished.push(line);
+            self.locked += usize::from(failure.code == Code::Locked);
         }
     }
 }

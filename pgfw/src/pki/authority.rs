@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
 use super::key::Key;
+use super::store::Store;
 use super::{PkiError, files, names, pem, serial};
 use crate::clock::WallTime;
 use crate::ledger::types::Authority;
@@ -56,6 +57,7 @@ pub struct AuthorityInfo {
 impl SigningAuthority {
     /// Makes a new self-signed authority and writes it into `folder`.
     pub(super) fn create(
+        store: &Store,
         authority: Authority,
         generation: u32,
         host: &str,
@@ -76,17 +78,18 @@ impl SigningAuthority {
         let certificate = params
             .self_signed(&key)
             .map_err(PkiError::crypto(format!("the {authority} authority")))?;
-        key.write(&folder.join(KEY_FILE))?;
+        store.write_key(&key, &folder.join(KEY_FILE))?;
         files::write(
             &folder.join(CERTIFICATE_FILE),
             certificate.pem().as_bytes(),
             files::PUBLIC,
         )?;
-        SigningAuthority::load(authority, generation, folder)
+        SigningAuthority::load(store, authority, generation, folder)
     }
 
     /// Reads one from its folder; certificate and key must belong together.
     pub(super) fn load(
+        store: &Store,
         authority: Authority,
         generation: u32,
         folder: &Path,
@@ -94,7 +97,7 @@ impl SigningAuthority {
         let info = AuthorityInfo::read(authority, generation, folder)?;
         let der = pem::certificate(&files::read(&info.certificate)?, &info.certificate)?;
         let key_file = folder.join(KEY_FILE);
-        let key = Key::read(&key_file)?;
+        let key = store.open_key(&key_file)?;
         let x509 = parse(&der, &info.certificate)?;
         if x509.public_key().subject_public_key.data.as_ref() != key.der_bytes() {
             return Err(PkiError::Damaged {

@@ -49,6 +49,21 @@ pub enum PkiError {
     Crypto { what: String, source: rcgen::Error },
     #[error("the kernel gives no random numbers")]
     NoRandomness,
+    #[error("the key {} is encrypted, and its passphrase is not at hand", file.display())]
+    Sealed {
+        file: PathBuf,
+        credential: Option<String>,
+    },
+    #[error(
+        "keys are to be encrypted (pki.key_passphrase_credential = \"{credential}\"), and no passphrase is at hand"
+    )]
+    NoPassphrase { credential: String },
+    #[error("the passphrase does not open {}", file.display())]
+    WrongPassphrase { file: PathBuf },
+    #[error("the passphrase from {source_of} has fewer than {least} bytes")]
+    ShortPassphrase { source_of: String, least: usize },
+    #[error("{} could not be encrypted", file.display())]
+    NotSealed { file: PathBuf },
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
@@ -71,6 +86,7 @@ impl Explain for PkiError {
             {
                 Code::Forbidden
             }
+            PkiError::Sealed { .. } | PkiError::NoPassphrase { .. } => Code::Locked,
             PkiError::Ledger(ledger) => ledger.code(),
             PkiError::AuthoritiesExist { .. }
             | PkiError::AuthorityLost { .. }
@@ -81,6 +97,9 @@ impl Explain for PkiError {
             | PkiError::Read { .. }
             | PkiError::Write { .. }
             | PkiError::Crypto { .. }
+            | PkiError::WrongPassphrase { .. }
+            | PkiError::ShortPassphrase { .. }
+            | PkiError::NotSealed { .. }
             | PkiError::NoRandomness => Code::Refused,
         }
     }
@@ -131,7 +150,28 @@ impl Explain for PkiError {
             }
             PkiError::Crypto { .. } => "Check the key and certificate it was to be made from.".into(),
             PkiError::NoRandomness => "Check getrandom(2) in this environment.".into(),
+            PkiError::Sealed { credential, .. } => at_hand(credential.as_deref()),
+            PkiError::NoPassphrase { credential } => at_hand(Some(credential)),
+            PkiError::WrongPassphrase { file } => format!(
+                "Give the one that it was encrypted with; `openssl pkey -noout -in {}` tries it.",
+                file.display()
+            ),
+            PkiError::ShortPassphrase { .. } => {
+                "Make a random one, like `openssl rand -base64 24`, and keep a copy where this host is not.".into()
+            }
+            PkiError::NotSealed { .. } => "Look at this process's limits (ulimit -a); nothing was changed.".into(),
             PkiError::Ledger(ledger) => ledger.remedy(),
         }
+    }
+}
+
+/// How a passphrase is brought.
+fn at_hand(credential: Option<&str>) -> String {
+    let by_hand = "Run this at a terminal, which asks for it, or with --passphrase-file FILE";
+    match credential {
+        Some(name) => format!("{by_hand}; the daemon takes it from the credential `{name}` of its unit."),
+        None => format!(
+            "{by_hand}; the daemon takes it from the credential that pki.key_passphrase_credential names."
+        ),
     }
 }

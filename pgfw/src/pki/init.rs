@@ -56,11 +56,12 @@ pub fn init(
             });
         }
     }
+    store.can_write_keys()?;
     files::make_folder(store.directory(), 0o700)?;
     for authority in missing {
         files::make_folder(&store.family(authority), 0o700)?;
         files::make_folder_with(&store.generation(authority, 1), |folder| {
-            fill(folder, authority, ledger, request, now)
+            fill(store, folder, authority, ledger, request, now)
         })?;
     }
     let mut infos = store.authorities(Authority::Server)?;
@@ -69,6 +70,7 @@ pub fn init(
 }
 
 fn fill(
+    store: &Store,
     folder: &Path,
     authority: Authority,
     ledger: &mut Ledger,
@@ -80,7 +82,7 @@ fn fill(
         crl_ttl,
         requester,
     } = *request;
-    let signing = SigningAuthority::create(authority, 1, host, folder, now)?;
+    let signing = SigningAuthority::create(store, authority, 1, host, folder, now)?;
     let mut revoked = Revoked::new();
     if authority == Authority::Client {
         let key = Key::generate()?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData, SignatureAlgorithm, SigningKey};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{PkiError, files};
 
@@ -35,19 +36,29 @@ impl Key {
         made.map(Key).map_err(PkiError::crypto("a key pair"))
     }
 
-    pub(super) fn read(file: &Path) -> Result<Key, PkiError> {
+    /// `file` is for the message.
+    pub(super) fn from_pem(text: &str, file: &Path) -> Result<Key, PkiError> {
         // What is wrong inside stays unsaid: an error never quotes a key.
-        KeyPair::from_pem(&files::read(file)?)
-            .map(Key)
-            .map_err(|_| PkiError::Damaged {
-                file: file.to_owned(),
-                detail: "it holds no private key in PKCS #8 and PEM".into(),
-            })
+        KeyPair::from_pem(text).map(Key).map_err(|_| PkiError::Damaged {
+            file: file.to_owned(),
+            detail: "it holds no private key in PKCS #8 and PEM".into(),
+        })
+    }
+
+    /// PKCS #8.
+    pub(super) fn from_der(der: &[u8]) -> Result<Key, rcgen::Error> {
+        KeyPair::try_from(der).map(Key)
+    }
+
+    /// PKCS #8.
+    pub(super) fn der(&self) -> &[u8] {
+        self.0.serialized_der()
     }
 
     /// 0600 from the first byte.
     pub(super) fn write(&self, file: &Path) -> Result<(), PkiError> {
-        files::write(file, self.0.serialize_pem().as_bytes(), files::PRIVATE)
+        let text = Zeroizing::new(self.0.serialize_pem());
+        files::write(file, text.as_bytes(), files::PRIVATE)
     }
 }
 
@@ -67,6 +78,13 @@ fn first_version(key: &KeyPair) -> Result<KeyPair, rcgen::Error> {
         Ok(same)
     } else {
         Err(rcgen::Error::CouldNotParseKeyPair)
+    }
+}
+
+impl Drop for Key {
+    /// The copy that it is written from. What ring signs with is ring's.
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

@@ -14,10 +14,12 @@ mod kept;
 mod key;
 mod leaf;
 mod names;
+mod passphrase;
 mod pem;
 mod publish;
 mod renewal;
 mod revoke;
+mod seal;
 mod serial;
 mod store;
 #[cfg(test)]
@@ -32,7 +34,10 @@ pub use init::{CANARY, InitRequest, init};
 pub use issue::{ClientRequest, Issued, ServerRequest, issue_client, issue_server};
 pub use kept::keep;
 pub use key::KeyKind;
-pub use publish::{CrlTargets, Publication, Published, alarms, export, lists_hold, publish, refresh};
+pub use passphrase::{Passphrase, Seal};
+pub use publish::{
+    CrlTargets, Publication, Published, alarms, export, lists_hold, lists_until, publish, refresh,
+};
 pub use renewal::Life;
 pub use revoke::{RevokeOutcome, RevokeRequest, Selection, carry_out, revoke, select};
 pub use store::{ServerPair, Store};

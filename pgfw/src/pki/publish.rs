@@ -77,8 +77,9 @@ pub fn publish(
         let mut revoked = standing.revoked;
         crl::join(&mut revoked, place.recorded(revocations));
         let list = Crl::next(standing.number, revoked, targets.ttl, now);
-        let signed = SigningAuthority::load(place.info.authority, place.info.generation, &place.folder)
-            .and_then(|authority| list.sign(&authority));
+        let signed =
+            SigningAuthority::load(store, place.info.authority, place.info.generation, &place.folder)
+                .and_then(|authority| list.sign(&authority));
         let text = match signed {
             Ok(text) => text,
             Err(e) => {
@@ -165,6 +166,21 @@ pub fn lists_hold(
             let mut published = place.files.iter().filter(|file| place.is_published(file));
             published.all(|file| place.holds(file, &wanted, now))
         }))
+}
+
+/// When the first of the lists that stand lapses; `None` where there is none.
+///
+/// # Errors
+/// [`PkiError::NoAuthority`]
+pub fn lists_until(store: &Store, targets: &CrlTargets) -> Result<Option<WallTime>, PkiError> {
+    let places = places(store, targets)?;
+    let lists = places.iter().flat_map(|place| {
+        place
+            .files
+            .iter()
+            .filter_map(|f| Crl::read(f, &place.info).ok().flatten())
+    });
+    Ok(lists.map(|list| list.next_update).min())
 }
 
 /// What is wrong with the lists as they stand, a month before it hurts.

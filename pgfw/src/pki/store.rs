@@ -11,13 +11,14 @@
 use std::path::{Path, PathBuf};
 
 use super::authority::{AuthorityInfo, SigningAuthority};
-use super::{PkiError, files};
+use super::{PkiError, Seal, files};
 use crate::ledger::types::Authority;
 
 /// `pki.directory`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
     directory: PathBuf,
+    pub(super) seal: Seal,
 }
 
 /// The server certificate of one cluster: two files that belong together.
@@ -33,7 +34,15 @@ impl Store {
     pub fn new(directory: impl Into<PathBuf>) -> Store {
         Store {
             directory: directory.into(),
+            seal: Seal::default(),
         }
+    }
+
+    /// The same, with its authorities' keys under a passphrase.
+    #[must_use]
+    pub fn sealed(mut self, seal: Seal) -> Store {
+        self.seal = seal;
+        self
     }
 
     pub fn directory(&self) -> &Path {
@@ -127,7 +136,7 @@ impl Store {
     /// The generation that signs new leaves.
     pub(super) fn signing(&self, authority: Authority) -> Result<SigningAuthority, PkiError> {
         let newest = self.newest(authority)?;
-        SigningAuthority::load(authority, newest, &self.generation(authority, newest))
+        SigningAuthority::load(self, authority, newest, &self.generation(authority, newest))
     }
 
     fn newest(&self, authority: Authority) -> Result<u32, PkiError> {
@@ -138,7 +147,7 @@ impl Store {
             .ok_or_else(|| self.no_authority(authority))
     }
 
-    fn no_authority(&self, authority: Authority) -> PkiError {
+    pub(super) fn no_authority(&self, authority: Authority) -> PkiError {
         PkiError::NoAuthority {
             authority,
             directory: self.directory.clone(),

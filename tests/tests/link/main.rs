@@ -19,5 +19,6 @@ mod obstacles;
 mod opening;
 mod renewal;
 mod revocation;
+mod sealed;
 mod stage;
 mod standstill;

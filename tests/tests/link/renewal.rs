@@ -18,7 +18,7 @@ const PKI: &str = "/etc/pgfw/pki";
 const LEDGER: &str = "/var/lib/pgfw/ledger.db";
 
 /// A managed server whose certificate has lived for `age` days of ninety.
-fn aged(site: &Site, age: u64) -> Stage<'_> {
+pub(crate) fn aged(site: &Site, age: u64) -> Stage<'_> {
     let stage = Stage::bare(site, "", "");
     let ago = |days: u64| WallTime(Now::read().wall().0 - i64::try_from(days * DAY).unwrap());
     site.db.within(|| {

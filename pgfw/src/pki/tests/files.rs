@@ -5,7 +5,6 @@ use nix::sys::stat::{Mode, umask};
 
 use super::super::authority::SigningAuthority;
 use super::super::files;
-use super::super::key::Key;
 use super::*;
 use crate::config::ServerName;
 use crate::failure::Failure;
@@ -85,8 +84,8 @@ fn p24_no_key_is_printed() {
     let mut lab = Lab::new();
     let alice = lab.issue("alice");
     let ca = lab.path("pki/client-ca/g1");
-    let authority = SigningAuthority::load(Authority::Client, 1, &ca).unwrap();
-    let key = Key::read(&ca.join("ca.key")).unwrap();
+    let authority = SigningAuthority::load(&lab.store, Authority::Client, 1, &ca).unwrap();
+    let key = lab.store.open_key(&ca.join("ca.key")).unwrap();
     let printed = format!(
         "{key:?} {authority:?} {alice:?} {:?} {:#?}",
         lab.store, lab.ledger
