@@ -11,8 +11,10 @@ use super::{Context, cert_show, output};
 use crate::api::Changed;
 use crate::failure::{Code, Failure};
 use crate::ledger::types::RevocationReason;
-use crate::ops::{Engine, IssueRequest, IssuedCertificate, Opened, Revoke, Revoked, Shut, Why, requester};
-use crate::pki::KeyKind;
+use crate::ops::{
+    Engine, IssueRequest, IssuedCertificate, Opened, Protected, Revoke, Revoked, Shut, Why, requester,
+};
+use crate::pki::{KeyKind, P12, Passphrase};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Cert {
@@ -38,6 +40,12 @@ pub(super) enum Cert {
         /// Also write a folder that is ready for the client.
         #[arg(long, value_name = "DIR")]
         bundle: Option<PathBuf>,
+        /// With certificate and key as PKCS #12 in it (postgresql.p12), for Java; a password is made and written beside.
+        #[arg(long, requires = "bundle", conflicts_with = "csr")]
+        p12: bool,
+        /// The password of that file is the first line of this one.
+        #[arg(long, value_name = "FILE", requires = "p12")]
+        p12_password_file: Option<PathBuf>,
         /// Needed for `postgres` and the like.
         #[arg(long)]
         superuser: bool,
@@ -121,9 +129,14 @@ impl Cert {
                 csr,
                 key,
                 bundle,
+                p12,
+                p12_password_file,
                 superuser,
                 reason,
             } => {
+                let password = p12_password_file
+                    .map(|file| Passphrase::read(&file))
+                    .transpose()?;
                 let csr = csr.map(|file| read(&file)).transpose()?;
                 let request = IssueRequest {
                     name,
@@ -136,6 +149,7 @@ impl Cert {
                     superuser,
                     reason,
                     bundle,
+                    p12: p12.then(|| password.map_or(Protected::Random, Protected::By)),
                 };
                 issue(context, &request, &who)
             }
@@ -190,9 +204,13 @@ fn issue(context: &Context, request: &IssueRequest, who: &str) -> Result<ExitCod
         .and_then(|_| engine.opened_for(&done.issued.certificate.name))
         .map(|opened| done.opened = Some(opened));
     let bundled = match &request.bundle {
-        Some(folder) => engine
-            .bundle(&done.issued, folder)
-            .map(|bundle| done.bundle = Some(bundle)),
+        Some(folder) => engine.bundle(&done.issued, folder).and_then(|bundle| {
+            let bundle = done.bundle.insert(bundle);
+            if let Some(protected) = &request.p12 {
+                done.p12 = Some(engine.pkcs12(&done.issued, bundle, protected)?);
+            }
+            Ok(())
+        }),
         None => Ok(()),
     };
     print_issued(context, &done);
@@ -228,6 +246,7 @@ fn print_issued(context: &Context, done: &IssuedCertificate) {
     let IssuedCertificate {
         issued,
         bundle,
+        p12,
         opened,
     } = done;
     let certificate = &issued.certificate;
@@ -249,6 +268,12 @@ fn print_issued(context: &Context, done: &IssuedCertificate) {
     }
     if let Some(bundle) = bundle {
         println!("  bundle       {}", bundle.folder.display());
+        if let Some(P12 { file, password_file }) = p12 {
+            println!("  for Java     {} (sslkey)", file.display());
+            if let Some(file) = password_file {
+                println!("  password     {} (sslpassword)", file.display());
+            }
+        }
         println!("Connect with:  {}", bundle.command);
     }
 }

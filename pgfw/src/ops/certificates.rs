@@ -9,11 +9,13 @@ use super::revoke::Reach;
 use crate::clock::Now;
 use crate::config::{Cluster, Config, Identity};
 use crate::failure::{Code, Failure};
-use crate::pki::{self, AuthorityInfo, Bundle, BundleTarget, CrlTargets, Issued, Publication, Store, Trust};
+use crate::pki::{
+    self, AuthorityInfo, Bundle, BundleTarget, CrlTargets, Issued, P12, Publication, Store, Trust,
+};
 use crate::postgres;
 
 /// What `pgfw cert issue` is told.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct IssueRequest {
     /// An identity of pgfw.toml.
     pub name: String,
@@ -27,6 +29,16 @@ pub struct IssueRequest {
     pub reason: Option<String>,
     /// Also write a folder that is ready for the client.
     pub bundle: Option<PathBuf>,
+    /// With a PKCS #12 file in it.
+    pub p12: Option<Protected>,
+}
+
+/// By what a PKCS #12 file is protected.
+#[derive(Debug)]
+pub enum Protected {
+    /// A password that is made for it.
+    Random,
+    By(pki::Passphrase),
 }
 
 /// What was issued, and what it opens.
@@ -34,6 +46,7 @@ pub struct IssueRequest {
 pub struct IssuedCertificate {
     pub issued: Issued,
     pub bundle: Option<Bundle>,
+    pub p12: Option<P12>,
     /// Filled when the tables have followed; `None`: they have not.
     #[serde(flatten)]
     pub opened: Option<super::Opened>,
@@ -148,6 +161,7 @@ impl Engine {
         Ok(IssuedCertificate {
             issued,
             bundle: None,
+            p12: None,
             opened: None,
         })
     }
@@ -180,6 +194,18 @@ impl Engine {
         let identity = known_identity(&config, &issued.certificate.name, &self.paths.config)?;
         let target = bundle_target(&config, identity)?;
         Ok(pki::write_bundle(&store(&config), issued, &target, folder)?)
+    }
+
+    /// Adds a PKCS #12 file to a bundle.
+    ///
+    /// # Errors
+    /// A key that stayed with the requester, a folder that cannot be written; the certificate stands.
+    pub fn pkcs12(&self, issued: &Issued, bundle: &Bundle, protected: &Protected) -> Result<P12, Failure> {
+        let password = match protected {
+            Protected::Random => None,
+            Protected::By(password) => Some(password),
+        };
+        Ok(pki::write_p12(issued, &bundle.folder, password)?)
     }
 
     /// Brings the published CRLs to what the ledger says; makes missing ones, renews old ones.

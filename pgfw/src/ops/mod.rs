@@ -29,7 +29,7 @@ mod trial;
 mod unrecorded;
 mod work;
 
-pub use certificates::{IssueRequest, IssuedCertificate};
+pub use certificates::{IssueRequest, IssuedCertificate, Protected};
 pub(crate) use engine::lock_file;
 pub use engine::{Engine, requester};
 pub use events::EventSource;

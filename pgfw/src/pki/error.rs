@@ -62,6 +62,8 @@ pub enum PkiError {
     WrongPassphrase { file: PathBuf },
     #[error("the passphrase from {source_of} has fewer than {least} bytes")]
     ShortPassphrase { source_of: String, least: usize },
+    #[error("the key of `{name}` stayed with whoever asked, and is in no bundle")]
+    NoKey { name: String },
     #[error("{} could not be encrypted", file.display())]
     NotSealed { file: PathBuf },
     #[error(transparent)]
@@ -100,6 +102,7 @@ impl Explain for PkiError {
             | PkiError::WrongPassphrase { .. }
             | PkiError::ShortPassphrase { .. }
             | PkiError::NotSealed { .. }
+            | PkiError::NoKey { .. }
             | PkiError::NoRandomness => Code::Refused,
         }
     }
@@ -159,7 +162,8 @@ impl Explain for PkiError {
             PkiError::ShortPassphrase { .. } => {
                 "Make a random one, like `openssl rand -base64 24`, and keep a copy where this host is not.".into()
             }
-            PkiError::NotSealed { .. } => "Look at this process's limits (ulimit -a); nothing was changed.".into(),
+            PkiError::NoKey { .. } => "Have them make the file: `openssl pkcs12 -export -name user`.".into(),
+            PkiError::NotSealed { .. } => "See that the passphrase is text (UTF-8), and this process's limits (ulimit -a); nothing was changed.".into(),
             PkiError::Ledger(ledger) => ledger.remedy(),
         }
     }

@@ -14,6 +14,7 @@ mod kept;
 mod key;
 mod leaf;
 mod names;
+mod p12;
 mod passphrase;
 mod pem;
 mod publish;
@@ -34,6 +35,7 @@ pub use init::{CANARY, InitRequest, init};
 pub use issue::{ClientRequest, Issued, ServerRequest, issue_client, issue_server};
 pub use kept::keep;
 pub use key::KeyKind;
+pub use p12::{P12, write_p12};
 pub use passphrase::{Passphrase, Seal};
 pub use publish::{
     CrlTargets, Publication, Published, alarms, export, lists_hold, lists_until, publish, refresh,

@@ -4,6 +4,7 @@ mod agreement;
 mod files;
 mod foreign;
 mod names;
+mod p12;
 mod profile;
 mod renewal;
 mod revocation;
