@@ -28,7 +28,7 @@ pub(super) enum Cert {
     Issue {
         /// An identity of pgfw.toml.
         name: String,
-        /// How long it lasts; default: the identity's ttl, else pki.client_ttl.
+        /// How long it lasts, at most the identity's ttl, else pki.client_ttl; that is the default too.
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
         ttl: Option<Duration>,
         /// A certificate signing request (PEM); the key stays where it is.

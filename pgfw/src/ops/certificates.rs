@@ -147,10 +147,22 @@ impl Engine {
         if request.bundle.is_some() {
             bundle_target(&config, identity)?;
         }
+        let longest = identity.ttl.unwrap_or(config.pki.client_ttl);
+        if let Some(wish) = request.ttl.filter(|wish| *wish > longest) {
+            return Err(Failure::invalid(
+                format!(
+                    "{} is longer than a certificate of `{}` may last, which is {}",
+                    humantime::format_duration(wish),
+                    identity.name,
+                    humantime::format_duration(longest)
+                ),
+                "Leave --ttl out, or raise ttl of that [[identity]], or pki.client_ttl where it has none.",
+            ));
+        }
         let store = store(&config);
         let client = pki::ClientRequest {
             name: &identity.name,
-            ttl: request.ttl.or(identity.ttl).unwrap_or(config.pki.client_ttl),
+            ttl: request.ttl.unwrap_or(longest),
             csr: request.csr.as_deref(),
             kind: request.kind,
             superuser: request.superuser,

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use pgfw_tests::lab::{Outcome, Site, run};
 
+use super::renewal::aged;
 use super::stage::{Stage, assert_fails, on_host};
 
 /// `openssl x509 -text` of a PEM text.
@@ -103,7 +104,9 @@ fn p21_a_certificate_names_one_identity_and_a_superuser_takes_a_word() {
 #[test]
 fn p22_serials_validity_and_identifiers_of_what_is_issued() {
     let site = Site::new();
-    let stage = Stage::with(&site, "", "");
+    // An authority that has some days less than twenty years to go.
+    let stage = aged(&site, 10);
+    stage.configure("", "[pki]\nclient_ttl = \"7300d\"\n");
     let key = stage.place("alice.key");
     let request = stage.place("alice.csr");
     openssl(&[
@@ -158,7 +161,7 @@ fn p22_serials_validity_and_identifiers_of_what_is_issued() {
         "issue",
         "alice",
         "--ttl",
-        "30y",
+        "7300d",
         "--bundle",
         folder.to_str().unwrap(),
     ]);
@@ -177,4 +180,48 @@ fn p22_serials_validity_and_identifiers_of_what_is_issued() {
         2,
         &[],
     );
+}
+
+/// What an identity may have is said in the config; whoever issues cannot stretch it, with a key or with a request.
+#[test]
+fn p22_no_certificate_is_issued_for_longer_than_its_identity_may_have() {
+    let site = Site::new();
+    let carol = "[pki]\nclient_ttl = \"3d\"\n[[identity]]\nname = \"carol\"\nttl = \"2h\"\n";
+    let stage = Stage::with(&site, "", carol);
+    let request = stage.place("carol.csr");
+    openssl(&[
+        "req",
+        "-new",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=carol",
+        "-keyout",
+        stage.place("carol.key").to_str().unwrap(),
+        "-out",
+        request.to_str().unwrap(),
+    ])
+    .expect_success();
+    let csr = ["--csr", request.to_str().unwrap()];
+    for (name, longest, longer, shown) in [("carol", "2h", "7201s", "2h"), ("alice", "3d", "73h", "3days")] {
+        for further in [&[][..], &csr] {
+            if name == "alice" && !further.is_empty() {
+                continue;
+            }
+            let refused = stage
+                .pgfw
+                .pgfw(&[&["cert", "issue", name, "--ttl", longer], further].concat());
+            let words = [format!("`{name}`"), shown.to_owned(), "[[identity]]".to_owned()];
+            assert_fails(&refused, 2, &words.each_ref().map(String::as_str));
+            let taken = stage.issue(name, &[&["--ttl", longest], further].concat());
+            stage.revoke(taken.serial());
+            let hour = stage.issue(name, &[&["--ttl", "1h"], further].concat());
+            let number = |key: &str| hour.certificate[key].as_i64().unwrap();
+            assert_eq!(number("not_after") - number("issued"), 3600);
+            stage.revoke(hour.serial());
+        }
+    }
 }
