@@ -2,6 +2,7 @@
 
 mod clock_steps;
 mod events;
+mod file_changes;
 mod journal;
 mod keeper;
 mod link_changes;
@@ -126,6 +127,7 @@ async fn serve(paths: &Paths, shared: &Shared) -> Result<(), Failure> {
     tasks.spawn(lasting("keeper", keeper::keep(shared.clone())));
     clock_steps::watch(shared.clone());
     link_changes::watch(shared.clone());
+    file_changes::watch(shared.clone());
     pin_changes::watch(shared.clone(), &paths.bpffs);
     tasks.spawn(lasting("server", server::serve(listener, shared.clone())));
     let ready = notices::tell_ready(shared.clone());

@@ -1,7 +1,8 @@
 //! Server certificates that renew themselves: the keeper finds what is due, and the renewal runs beside everything else,
 //! since it waits for a server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -13,6 +14,7 @@ use crate::clock::{BootTime, Now, WallTime};
 use crate::config::{Cluster, Config};
 use crate::failure::Failure;
 use crate::fault::{Step, step};
+use crate::host::places;
 use crate::ledger::{Ledger, Version};
 use crate::paths::Paths;
 use crate::pki::{self, Life};
@@ -129,7 +131,7 @@ impl Engine {
             {
                 continue;
             }
-            // Nobody tells when somebody else's files are new.
+            // The kernel tells when somebody else's files are new, unless they are on another machine's disk.
             let pause = match &cluster.server_files {
                 Some(_) => WATCH_NS,
                 None => LOOK_NS,
@@ -238,6 +240,30 @@ impl Engine {
             ));
         }
         lines
+    }
+
+    /// Where a change of somebody else's files would be seen.
+    ///
+    /// # Errors
+    /// Neither the policy that runs nor pgfw.toml can be read.
+    pub fn watched(&self) -> Result<BTreeSet<PathBuf>, Failure> {
+        let reach = self.reach()?;
+        let files = reach.managed().filter_map(|c| c.server_files.as_ref());
+        Ok(files
+            .flat_map(|files| [&files.certificate, &files.key])
+            .flat_map(|file| places::deciding(file))
+            .collect())
+    }
+
+    /// Somebody else's files may be new: they are looked at in the next round, whatever failed before.
+    pub fn files_changed(&mut self) {
+        let foreign = self.reach().map(|reach| {
+            let foreign = reach.managed().filter(|c| c.server_files.is_some());
+            foreign.map(|c| c.name.clone()).collect::<Vec<_>>()
+        });
+        for cluster in foreign.unwrap_or_default() {
+            self.renewals.look.insert(cluster, BootTime(0));
+        }
     }
 
     /// `None`: nothing was applied to it, so nothing of ours is served.

@@ -1,9 +1,10 @@
 //! A server certificate of a company's authority, which OpenSSL plays.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use pgfw_tests::lab::{PATIENCE, Site, eventually, run};
 
@@ -33,14 +34,37 @@ impl Company {
         run(command.args(arguments.split(' ')).current_dir(&self.folder)).expect_success();
     }
 
-    /// A new certificate, with its chain, put where the server's host has it: the key first, as certbot does.
-    fn renews(&self, stage: &Stage<'_>, names: &str) {
+    /// A new key and a new certificate with its chain.
+    fn issues(&self, names: &str) -> (String, String) {
         self.openssl(&format!(
             "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=db -addext subjectAltName={names} -keyout s.key -out s.csr"
         ));
         self.openssl("x509 -req -in s.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 10 -copy_extensions copy -out s.crt");
         let read = |name: &str| fs::read_to_string(self.folder.join(name)).unwrap();
-        let (key, chain) = (read("s.key"), read("s.crt") + &read("ca.crt"));
+        (read("s.key"), read("s.crt") + &read("ca.crt"))
+    }
+
+    /// As certbot does it: new files in `archive`, to which the links in `live` then lead.
+    fn renews_as_certbot(&self, stage: &Stage<'_>, number: u32) {
+        let (key, chain) = self.issues(NAMES);
+        stage.site.db.within(|| {
+            let [live, archive] =
+                ["live", "archive"].map(|f| Path::new("/etc/letsencrypt").join(f).join("db"));
+            for (name, content) in [("privkey", key), ("fullchain", chain)] {
+                let file = format!("{name}{number}.pem");
+                fs::create_dir_all(&archive).unwrap();
+                fs::create_dir_all(&live).unwrap();
+                fs::write(archive.join(&file), content).unwrap();
+                let link = live.join(format!("{name}.pem"));
+                let _first = fs::remove_file(&link);
+                symlink(Path::new("../../archive/db").join(&file), &link).unwrap();
+            }
+        });
+    }
+
+    /// A new certificate, with its chain, put where the server's host has it: the key first, as certbot does.
+    fn renews(&self, stage: &Stage<'_>, names: &str) {
+        let (key, chain) = self.issues(names);
         stage.site.db.within(|| {
             let place = Path::new("/etc/ssl/company");
             fs::create_dir_all(place).unwrap();
@@ -110,6 +134,40 @@ fn p24_p25_a_company_s_certificate_is_checked_copied_and_followed() {
     );
     assert_eq!(served(&stage), good);
     drop(stage.log_in(&site.client, "alice", &alice_again(&stage, alice)));
+}
+
+/// Well below the half minute after which the daemon looks anyway.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
+#[test]
+fn p25_new_files_are_noticed_when_they_are_there() {
+    let site = Site::new();
+    let certbot = FILES
+        .replace("ssl/company/server.crt", "letsencrypt/live/db/fullchain.pem")
+        .replace("ssl/company/server.key", "letsencrypt/live/db/privkey.pem");
+    let stage = Stage::bare(&site, &certbot, "");
+    let company = Company::new(&stage);
+    company.renews_as_certbot(&stage, 1);
+    stage.pgfw.ok(&["ca", "init"]);
+    stage.pgfw.ok(&["pg", "apply"]);
+    let _daemon = stage.enforce();
+    for number in [2, 3] {
+        let old = served(&stage).unwrap();
+        // A look of its own has just been: the next is half a minute away, and the links lead elsewhere by then.
+        company.renews_as_certbot(&stage, number);
+        eventually("the new files are served", AT_ONCE, || {
+            served(&stage).filter(|now| *now != old)
+        });
+    }
+    // The config names others, which are then replaced.
+    company.renews(&stage, NAMES);
+    stage.configure(FILES, "");
+    stage.pgfw.ok(&["reload"]);
+    let old = served(&stage).unwrap();
+    company.renews(&stage, NAMES);
+    eventually("files of another place are served", AT_ONCE, || {
+        served(&stage).filter(|now| *now != old)
+    });
 }
 
 /// The same certificate: a bundle for a new one would be refused with the server's files as they are.
