@@ -7,6 +7,7 @@ use clap::Subcommand;
 
 use super::{Context, output};
 use crate::failure::Failure;
+use crate::pki::Store;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Config {
@@ -23,8 +24,10 @@ impl Config {
         let file = file.unwrap_or_else(|| context.paths.config.clone());
         let config = crate::config::Config::read(&file)?;
         crate::host::interfaces::matching(&config.firewall.interfaces)?;
+        let loose = Store::new(&config.pki.directory).loose();
+        let loose: Vec<String> = loose.iter().map(|l| format!("{l}. {}", l.remedy())).collect();
         if context.json {
-            output::json(&serde_json::json!({ "file": file, "ok": true }));
+            output::json(&serde_json::json!({ "file": file, "ok": true, "attention": loose }));
         } else {
             println!(
                 "{} is right: {} cluster(s), {} identities, {} logins, interfaces {}.",
@@ -34,6 +37,9 @@ impl Config {
                 config.logins.len(),
                 config.firewall.interfaces.join(", "),
             );
+        }
+        if !context.json {
+            loose.iter().for_each(|line| println!("! {line}"));
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -99,6 +99,7 @@ impl Engine {
                     config.pki.directory.display()
                 ));
             }
+            lines.extend(store.loose().iter().map(|l| format!("{l}. {}", l.remedy())));
             lines.extend(self.signing_alarms(config));
             lines.extend(self.renewal_alarms(config));
             if let Ok(alarms) = crate::pki::alarms(&store, &targets, Now::read().wall()) {

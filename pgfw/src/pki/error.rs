@@ -49,6 +49,8 @@ pub enum PkiError {
     Crypto { what: String, source: rcgen::Error },
     #[error("the kernel gives no random numbers")]
     NoRandomness,
+    #[error("nothing is issued: {loose}")]
+    Loose { loose: super::Loose },
     #[error("the key {} is encrypted, and its passphrase is not at hand", file.display())]
     Sealed {
         file: PathBuf,
@@ -103,6 +105,7 @@ impl Explain for PkiError {
             | PkiError::ShortPassphrase { .. }
             | PkiError::NotSealed { .. }
             | PkiError::NoKey { .. }
+            | PkiError::Loose { .. }
             | PkiError::NoRandomness => Code::Refused,
         }
     }
@@ -162,6 +165,7 @@ impl Explain for PkiError {
             PkiError::ShortPassphrase { .. } => {
                 "Make a random one, like `openssl rand -base64 24`, and keep a copy where this host is not.".into()
             }
+            PkiError::Loose { loose } => loose.remedy(),
             PkiError::NoKey { .. } => "Have them make the file: `openssl pkcs12 -export -name user`.".into(),
             PkiError::NotSealed { .. } => "See that the passphrase is text (UTF-8), and this process's limits (ulimit -a); nothing was changed.".into(),
             PkiError::Ledger(ledger) => ledger.remedy(),

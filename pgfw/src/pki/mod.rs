@@ -13,6 +13,7 @@ mod issue;
 mod kept;
 mod key;
 mod leaf;
+mod modes;
 mod names;
 mod p12;
 mod passphrase;
@@ -35,6 +36,7 @@ pub use init::{CANARY, InitRequest, init};
 pub use issue::{ClientRequest, Issued, ServerRequest, issue_client, issue_server};
 pub use kept::keep;
 pub use key::KeyKind;
+pub use modes::Loose;
 pub use p12::{P12, write_p12};
 pub use passphrase::{Passphrase, Seal};
 pub use publish::{

@@ -136,6 +136,7 @@ impl Store {
     /// The generation that signs new leaves.
     pub(super) fn signing(&self, authority: Authority) -> Result<SigningAuthority, PkiError> {
         let newest = self.newest(authority)?;
+        self.refuse_writable()?;
         SigningAuthority::load(self, authority, newest, &self.generation(authority, newest))
     }
 

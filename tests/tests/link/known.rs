@@ -72,6 +72,33 @@ fn p26_an_ed25519_key_and_one_for_java_log_in_and_convert_as_others_read_them() 
             assert!(java.stdout.contains(word), "{word}: {}", java.stdout);
         }
     }
+    // The same for Java, under a password of its own.
+    let leaf = stage.issue("alice", &["--p12"]);
+    let password = leaf.folder.join("postgresql.p12.password");
+    let java = run(Command::new("keytool")
+        .args(["-list", "-storetype", "PKCS12", "-keystore"])
+        .arg(leaf.folder.join("postgresql.p12"))
+        .arg("-storepass:file")
+        .arg(&password));
+    assert!(
+        java.stdout.contains("user,") && java.stdout.contains("PrivateKeyEntry"),
+        "{}",
+        java.stdout
+    );
+    stage.site.db.write("/run/password", "of her own choice\n");
+    let leaf = stage.issue("alice", &["--p12", "--p12-password-file", "/run/password"]);
+    assert!(!leaf.folder.join("postgresql.p12.password").exists());
+    let opened = openssl(&[
+        "pkcs12",
+        "-noout",
+        "-passin",
+        "pass:of her own choice",
+        "-in",
+        text(&leaf.folder.join("postgresql.p12")),
+    ]);
+    assert!(opened.success(), "{}", opened.stderr);
+    let alone = stage.pgfw.pgfw(&["cert", "issue", "alice", "--p12"]);
+    assert_eq!(alone.code, Some(2), "{}", alone.stderr);
     let both = stage
         .pgfw
         .pgfw(&["cert", "issue", "alice", "--key", "ed25519", "--csr", "x"]);
@@ -219,4 +246,39 @@ fn p24_a_crash_leaves_no_memory_on_disk() {
         (ended.signal(), ended.core_dumped()),
         (Some(libc::SIGABRT), false)
     );
+}
+
+#[test]
+fn p24_a_folder_that_others_write_to_is_named_and_nothing_is_issued_there() {
+    let site = Site::new();
+    let stage = Stage::new(&site);
+    let daemon = stage.enforce();
+    let alice = stage.issue("alice", &[]);
+    let chmod = |path: &str, mode| {
+        site.db
+            .within(|| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap());
+    };
+    let (pki, key) = ("/etc/pgfw/pki", "/etc/pgfw/pki/client-ca/g1/ca.key");
+    assert!(!stage.attention().contains(pki), "{}", stage.attention());
+    chmod(pki, 0o777);
+    chmod(key, 0o644);
+    for said in [stage.attention(), stage.pgfw.ok(&["config", "check"])] {
+        for word in [
+            "/etc/pgfw/pki can be written by others than root (mode 0777, owner 0)",
+            "chmod go-w /etc/pgfw/pki",
+            "the key /etc/pgfw/pki/client-ca/g1/ca.key can be read",
+            "chmod 600 /etc/pgfw/pki/client-ca/g1/ca.key",
+        ] {
+            assert!(said.contains(word), "no {word:?} in {said}");
+        }
+    }
+    let refused = stage.pgfw.pgfw(&["cert", "issue", "alice"]);
+    super::stage::assert_fails(&refused, 1, &["nothing is issued", pki, "chmod go-w"]);
+    // What closes does not wait for it.
+    stage.revoke(alice.serial());
+    chmod(pki, 0o700);
+    chmod(key, 0o600);
+    stage.issue("alice", &[]);
+    assert!(!stage.attention().contains(pki), "{}", stage.attention());
+    drop(daemon);
 }

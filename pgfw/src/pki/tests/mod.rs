@@ -3,6 +3,7 @@
 mod agreement;
 mod files;
 mod foreign;
+mod modes;
 mod names;
 mod p12;
 mod profile;
