@@ -104,6 +104,25 @@ impl File<'_> {
         Ok(user.into_inner())
     }
 
+    /// systemd.unit(5): characters, length and a suffix.
+    fn unit(&self, unit: Text) -> Result<String, ConfigError> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
+        let text = unit.as_ref();
+        let whole = [".service", ".target", ".socket"].iter().any(|suffix| {
+            text.strip_suffix(suffix)
+                .is_some_and(|name| !name.is_empty() && !name.starts_with(['-', '.']))
+        });
+        if !whole || text.len() > 255 || !text.bytes().all(fits) {
+            return Err(self.value(
+                &unit,
+                "identity.reload_unit",
+                format!("`{text}` is not the name of a unit"),
+                "Name the unit of the program with its suffix, like \"pgbouncer.service\".",
+            ));
+        }
+        Ok(unit.into_inner())
+    }
+
     pub(super) fn identity(&self, raw: raw::Identity) -> Result<Identity, ConfigError> {
         let raw::Identity {
             name,
@@ -114,6 +133,7 @@ impl File<'_> {
             roaming,
             ttl,
             kept_for,
+            reload_unit,
         } = raw;
         self.pg_name(&name, "identity.name", 63)?;
         if name.as_ref().contains('/') || name.as_ref().starts_with('.') {
@@ -122,6 +142,14 @@ impl File<'_> {
                 "identity.name",
                 format!("`{}` cannot name a folder", name.as_ref()),
                 "Identity names may not contain `/` or begin with a dot.",
+            ));
+        }
+        if let (Some(unit), None) = (&reload_unit, &kept_for) {
+            return Err(self.value(
+                unit,
+                "identity.reload_unit",
+                format!("no certificate is kept on this host for `{}`", name.as_ref()),
+                "Set kept_for too, to the user that the unit's program runs as.",
             ));
         }
         let roles = self
@@ -134,6 +162,7 @@ impl File<'_> {
                 .map(|t| self.duration(Some(t), "identity.ttl", "30d"))
                 .transpose()?,
             kept_for: kept_for.map(|user| self.user(user)).transpose()?,
+            reload_unit: reload_unit.map(|unit| self.unit(unit)).transpose()?,
             name: name.into_inner(),
             roles,
             replication,

@@ -262,6 +262,8 @@ pub struct Identity {
     pub ttl: Option<Duration>,
     /// A user of this host: the certificate is for a program here, and pgfw renews it.
     pub kept_for: Option<String>,
+    /// A unit of systemd that is reloaded when the certificate kept is new.
+    pub reload_unit: Option<String>,
 }
 
 /// One `[[login]]`: what cannot use certificates yet.

@@ -112,6 +112,7 @@ pub struct Identity {
     pub roaming: bool,
     pub ttl: Option<Text>,
     pub kept_for: Option<Text>,
+    pub reload_unit: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -272,3 +272,57 @@ fn a_certificate_is_kept_for_a_user() {
         );
     }
 }
+
+#[test]
+fn a_unit_is_reloaded_where_a_certificate_is_kept() {
+    let with = |keys: &str| {
+        let text = format!("[[identity]]\nname = \"agent\"\n{keys}");
+        Config::parse(&text, Path::new("pgfw.toml"))
+    };
+    let unit = |name: &str| with(&format!("kept_for = \"agent\"\nreload_unit = \"{name}\"\n"));
+    for name in [
+        "pgbouncer.service",
+        "pgbouncer@6432.service",
+        "dev-\\\\x2d.target",
+    ] {
+        let config = unit(name).unwrap();
+        assert_eq!(config.identities[0].reload_unit, Some(name.replace("\\\\", "\\")));
+    }
+    for name in [
+        "",
+        "pgbouncer",
+        ".service",
+        "-f.service",
+        "a b.service",
+        "a;b.service",
+        "/x.service",
+        "a.timer",
+    ] {
+        let refused = unit(name).unwrap_err().to_string();
+        assert!(
+            refused.contains("pgfw.toml:4") && refused.contains("identity.reload_unit"),
+            "{refused}"
+        );
+    }
+    let alone = with("reload_unit = \"pgbouncer.service\"\n")
+        .unwrap_err()
+        .to_string();
+    assert!(alone.contains("identity.reload_unit"), "{alone}");
+}
+
+#[test]
+fn a_credential_is_named_and_no_passphrase() {
+    let with = |name: &str| {
+        let text = format!("[pki]\nkey_passphrase_credential = \"{name}\"\n");
+        Config::parse(&text, Path::new("pgfw.toml"))
+    };
+    let pki = with("pgfw-ca").unwrap().pki;
+    assert_eq!(pki.key_passphrase_credential.as_deref(), Some("pgfw-ca"));
+    for name in ["", "../x", "a/b", ".x", "correct horse", "a:b"] {
+        let refused = with(name).unwrap_err().to_string();
+        assert!(
+            refused.contains("pgfw.toml:2") && refused.contains("pki.key_passphrase_credential"),
+            "{refused}"
+        );
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Shared;
 use crate::clock::{BootTime, Now};
-use crate::ops::{RenewalWork, Round, SessionWork};
+use crate::ops::{RenewalWork, Round, SessionWork, TellingWork};
 
 /// At the latest: what a command did without the daemon is found then, and both clocks are compared.
 const ROUND: Duration = Duration::from_secs(60);
@@ -24,8 +24,12 @@ pub(super) async fn keep(shared: Shared) {
                 next,
                 sessions,
                 renewals,
+                tellings,
                 failed,
             }) => {
+                if let Some(work) = tellings {
+                    tokio::spawn(tell(shared.clone(), work));
+                }
                 if let Some(work) = sessions {
                     // Beside the rounds: a server may not answer.
                     tokio::spawn(end_sessions(shared.clone(), work));
@@ -74,6 +78,22 @@ async fn renew(shared: Shared, work: RenewalWork) {
         Ok(ended) => {
             let settle = |engine: &mut crate::ops::Engine| {
                 engine.settle_renewals(ended);
+                Ok(())
+            };
+            shared.with(settle).await
+        }
+        Err(failure) => Err(failure),
+    };
+    if let Err(failure) = settled {
+        tracing::error!("{failure}");
+    }
+}
+
+async fn tell(shared: Shared, work: TellingWork) {
+    let settled = match shared.apart(move || work.run()).await {
+        Ok(ended) => {
+            let settle = |engine: &mut crate::ops::Engine| {
+                engine.settle_tellings(ended);
                 Ok(())
             };
             shared.with(settle).await

@@ -102,6 +102,7 @@ impl Engine {
             lines.extend(store.loose().iter().map(|l| format!("{l}. {}", l.remedy())));
             lines.extend(self.signing_alarms(config));
             lines.extend(self.renewal_alarms(config));
+            lines.extend(self.telling_alarms());
             if let Ok(alarms) = crate::pki::alarms(&store, &targets, Now::read().wall()) {
                 lines.extend(alarms.into_iter().map(|a| format!("{}. {}", a.message, a.remedy)));
             }

@@ -53,6 +53,7 @@ pub struct Engine {
     pub(super) alarmed: Vec<Failure>,
     pub(super) renewals: super::renewal::Renewals,
     pub(super) signing: super::signing::Signing,
+    pub(super) tellings: super::telling::Tellings,
     pub(super) waiting: super::work::Waiting,
     /// Whoever ends sessions holds one more of it, for as long as that takes.
     pub(super) ending: std::sync::Arc<()>,
@@ -124,6 +125,7 @@ impl Engine {
             alarmed: Vec::new(),
             renewals: super::renewal::Renewals::default(),
             signing: super::signing::Signing::default(),
+            tellings: super::telling::Tellings::default(),
             waiting: super::work::Waiting::default(),
             ending: std::sync::Arc::new(()),
         })

@@ -106,7 +106,9 @@ impl Engine {
                 ));
             }
         };
-        pki::keep(&store, &newest, &self.kept_folder(&identity.name), group)?;
+        let folder = self.kept_folder(&identity.name);
+        pki::keep(&store, &newest, &folder, group)?;
+        self.note_telling(identity, &newest.serial, folder);
         Ok(Some(now.boot_at(Life::from(&newest).renew_at())))
     }
 

@@ -11,6 +11,7 @@ use super::renewal::RenewalWork;
 use super::revoke::Reach;
 use super::sessions::SessionWork;
 use super::start::Settled;
+use super::telling::TellingWork;
 use crate::api::Changed;
 use crate::clock::{BootTime, Now};
 use crate::config::Config;
@@ -229,6 +230,7 @@ impl Engine {
                 next: Some(BootTime(Now::read().boot.0 + RETRY_NS)),
                 sessions: None,
                 renewals: None,
+                tellings: None,
                 failed: None,
             });
         }
@@ -254,6 +256,7 @@ impl Engine {
         }));
         let mut sessions = None;
         let mut renewals = None;
+        let mut tellings = None;
         if self.rescue.is_some() {
             part(self.tend_rescue().map(|again| next = earliest(next, again)));
         } else {
@@ -264,6 +267,10 @@ impl Engine {
                 sessions = work;
             }));
             part(self.keep_clients().map(|look| next = earliest(next, look)));
+            part(self.tellings().map(|(again, work)| {
+                next = earliest(next, again);
+                tellings = work;
+            }));
             part(self.renewals().map(|(look, work)| {
                 next = earliest(next, look);
                 renewals = work;
@@ -281,6 +288,7 @@ impl Engine {
             next: earliest(earliest(next, deadline), retry),
             sessions,
             renewals,
+            tellings,
             failed,
         })
     }
@@ -452,6 +460,8 @@ pub struct Round {
     pub sessions: Option<SessionWork>,
     /// Server certificates to renew, which takes one as well.
     pub renewals: Option<RenewalWork>,
+    /// Units to tell of a new certificate, which takes as long as they like.
+    pub tellings: Option<TellingWork>,
     /// The first part that failed; every other was tried.
     pub failed: Option<Failure>,
 }

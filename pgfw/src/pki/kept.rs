@@ -12,6 +12,8 @@ use crate::ledger::types::{Authority, Certificate};
 
 /// A link to the newest, as programs are to name it.
 const CURRENT: &str = "current";
+/// A link with the same target, once the program knows of it. Nothing follows it.
+const TOLD: &str = "told";
 
 /// Puts what was issued last for this certificate's name under `folder`, for root and this group. Nothing is written when
 /// it is there; only root can write to any part of the path, so no link of anybody else's is followed.
@@ -60,13 +62,27 @@ pub fn keep(store: &Store, certificate: &Certificate, folder: &Path, group: u32)
     })?;
     files::switch_link(&link, &target)?;
     for old in files::names_in(folder)? {
-        let kept = [Path::new(CURRENT), Path::new(&target)];
+        let kept = [Path::new(CURRENT), Path::new(TOLD), Path::new(&target)];
         // Whoever has just followed the link can still read the one before.
         if !kept.contains(&Path::new(&old)) && before.as_deref() != Some(Path::new(&old)) {
             let _later = std::fs::remove_dir_all(folder.join(old));
         }
     }
     Ok(())
+}
+
+/// Whether the program knows of what is kept for it.
+pub fn is_told(folder: &Path) -> bool {
+    let target = |link: &str| std::fs::read_link(folder.join(link)).ok();
+    target(CURRENT).is_some_and(|current| target(TOLD) == Some(current))
+}
+
+/// Notes that the program knows of the certificate with this serial.
+///
+/// # Errors
+/// A folder that cannot be written.
+pub fn note_told(folder: &Path, serial: &str) -> Result<(), PkiError> {
+    files::switch_link(&folder.join(TOLD), &format!(".{serial}"))
 }
 
 /// root:GROUP 0640, which libpq takes for a key of root's (fe-secure-openssl.c). Born 0600, whatever the umask.

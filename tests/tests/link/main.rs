@@ -22,3 +22,4 @@ mod revocation;
 mod sealed;
 mod stage;
 mod standstill;
+mod telling;

@@ -239,7 +239,7 @@ prop_compose! {
         roles in names(), databases in proptest::option::of(names()), replication: bool,
         networks in networks(0), roaming in proptest::bool::weighted(0.1),
     ) -> Identity {
-        Identity { name: String::new(), roles, databases, replication, networks, roaming, ttl: None, kept_for: None }
+        Identity { name: String::new(), roles, databases, replication, networks, roaming, ttl: None, kept_for: None, reload_unit: None }
     }
 }
 
