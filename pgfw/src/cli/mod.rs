@@ -2,6 +2,7 @@
 
 mod allow;
 mod ca;
+mod ca_rotate;
 mod capture;
 mod cert;
 mod cert_renew;

@@ -20,6 +20,7 @@ mod refresh;
 mod renewal;
 mod rescue;
 mod revoke;
+pub mod rotation;
 mod sessions;
 mod start;
 mod status;

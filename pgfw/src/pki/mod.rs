@@ -18,6 +18,7 @@ mod pem;
 mod publish;
 mod renewal;
 mod revoke;
+mod rotation;
 mod serial;
 mod store;
 #[cfg(test)]
@@ -35,4 +36,7 @@ pub use key::KeyKind;
 pub use publish::{CrlTargets, Publication, Published, alarms, export, lists_hold, publish, refresh};
 pub use renewal::Life;
 pub use revoke::{RevokeOutcome, RevokeRequest, Selection, carry_out, revoke, select};
+pub use rotation::{
+    Change, Leaving, Phase, Rotation, Which, drop_one, introduce, left_of, retire, turn, turn_back,
+};
 pub use store::{ServerPair, Store};

@@ -19,5 +19,6 @@ mod obstacles;
 mod opening;
 mod renewal;
 mod revocation;
+mod rotation;
 mod stage;
 mod standstill;

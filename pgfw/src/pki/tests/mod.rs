@@ -7,6 +7,7 @@ mod names;
 mod profile;
 mod renewal;
 mod revocation;
+mod rotation;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
