@@ -76,6 +76,25 @@ steps! {
     RenewalSwitched = "renewal-switched",
     /// It is served, and not marked as proven.
     RenewalProven = "renewal-proven",
+    // An authority that is replaced.
+    /// It is said that another comes, and there is none.
+    RotationBegun = "rotation-begun",
+    /// It is there, signs nothing, and no server was told.
+    RotationMade = "rotation-made",
+    /// Every server trusts both, and the old one signs.
+    RotationTrusted = "rotation-trusted",
+    /// The new one signs.
+    RotationSigns = "rotation-signs",
+    /// What goes signs nothing and is in no bundle any more; servers were not told.
+    RotationDropping = "rotation-dropping",
+    /// No server trusts it or serves what it signed; what is left of it is not revoked.
+    RotationUntrusted = "rotation-untrusted",
+    /// What was left of it is revoked, and sessions go on.
+    RotationRevoked = "rotation-revoked",
+    /// Out of sight, with its key.
+    RotationMoved = "rotation-moved",
+    /// Without its key; its lists are published still.
+    RotationKeyGone = "rotation-key-gone",
     // The end.
     StopHeard = "stop-heard",
     SocketGone = "socket-gone",

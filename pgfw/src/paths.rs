@@ -45,6 +45,10 @@ impl Paths {
     pub fn cluster_lock(&self, name: &str) -> PathBuf {
         self.state_dir.join(format!("postgres-{name}.lock"))
     }
+    /// Held (flock) by whoever rotates an authority. Taken before any other.
+    pub fn rotation_lock(&self) -> PathBuf {
+        self.state_dir.join("rotation.lock")
+    }
     /// Held (flock) by the one daemon of this instance.
     pub fn daemon_lock(&self) -> PathBuf {
         self.state_dir.join("daemon.lock")

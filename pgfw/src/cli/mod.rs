@@ -3,6 +3,7 @@
 mod allow;
 mod ca;
 mod ca_keys;
+mod ca_rotate;
 mod capture;
 mod cert;
 mod cert_renew;

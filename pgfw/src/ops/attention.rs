@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::host::sock_diag::{self, State};
 use crate::ledger::types::{Authority, EntryKind};
+use crate::pki::{Phase, Store};
 
 impl Engine {
     pub(super) fn attention(
@@ -101,6 +102,7 @@ impl Engine {
             }
             lines.extend(store.loose().iter().map(|l| format!("{l}. {}", l.remedy())));
             lines.extend(self.signing_alarms(config));
+            lines.extend(rotations(&store));
             lines.extend(self.renewal_alarms(config));
             lines.extend(self.telling_alarms());
             if let Ok(alarms) = crate::pki::alarms(&store, &targets, Now::read().wall()) {
@@ -163,6 +165,26 @@ impl Engine {
             })
             .collect())
     }
+}
+
+/// An authority that is being replaced is not to be forgotten half way.
+fn rotations(store: &Store) -> Vec<String> {
+    let mut lines = Vec::new();
+    for authority in Authority::ALL {
+        let Ok(rotation) = store.rotation(authority) else {
+            continue;
+        };
+        let since = match rotation.phase {
+            Phase::Settled { signs: _ } => continue,
+            Phase::Introducing(change) | Phase::Overlap(change) => change.started,
+            Phase::Dropping(leaving) => leaving.started,
+        };
+        lines.push(format!(
+            "the {authority} authority is being rotated since {}; `pgfw ca rotate status` says what is left to do.",
+            since.rfc3339()
+        ));
+    }
+    lines
 }
 
 /// A listener on every address: of its family, or of both where it is IPv6 (dual stack, unless told otherwise).

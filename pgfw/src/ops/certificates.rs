@@ -60,13 +60,9 @@ impl Engine {
     pub fn ca_init(&mut self, requester: &str) -> Result<Vec<AuthorityInfo>, Failure> {
         let _lock = self.lock()?;
         let config = Config::read(&self.paths.config)?;
-        let host = nix::unistd::gethostname()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
         let store = store(&config);
         let request = pki::InitRequest {
-            host: &host,
+            host: &host(),
             crl_ttl: config.pki.crl_ttl,
             requester,
         };
@@ -264,6 +260,12 @@ impl Engine {
 
 pub(super) fn store(config: &Config) -> Store {
     Store::new(&config.pki.directory).sealed(super::passphrase::seal(config))
+}
+
+/// This host's name, for the names of authorities.
+pub(super) fn host() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 fn known_identity<'a>(config: &'a Config, name: &str, file: &Path) -> Result<&'a Identity, Failure> {

@@ -12,7 +12,7 @@ use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::datapath::{Choice, Control, Datapath, DatapathError, Held, Owner, UNKNOWN};
 use crate::failure::{Explain, Failure};
-use crate::ledger::types::{Certificate, Entry, Generation};
+use crate::ledger::types::{Authority, Certificate, Entry, Generation};
 use crate::ledger::{Ledger, Version};
 use crate::paths::Paths;
 
@@ -202,13 +202,29 @@ impl Engine {
 
     pub(super) fn facts(&self) -> Result<Facts, Failure> {
         let mut entries = self.ledger.entries()?;
-        let mut certificates = self.ledger.certificates()?;
+        let mut certificates = self.counting_certificates()?;
         self.unrecorded
             .apply(&mut entries, &mut certificates, Now::read().wall());
         Ok(Facts {
             entries,
             certificates,
         })
+    }
+
+    /// Certificates of generations that count: what a retired one issued opens nothing, whatever a ledger that was restored
+    /// says of it.
+    pub(super) fn counting_certificates(&self) -> Result<Vec<Certificate>, Failure> {
+        let mut all = self.ledger.certificates()?;
+        if all.is_empty() {
+            return Ok(all);
+        }
+        let config = Config::read(&self.paths.config).map_or_else(|_| self.config(), Ok);
+        if let Ok(config) = config.as_ref()
+            && let Ok(rotation) = super::certificates::store(config).rotation(Authority::Client)
+        {
+            all.retain(|c| c.authority != Authority::Client || rotation.counts(c.authority_generation));
+        }
+        Ok(all)
     }
 
     /// The control record, as the kernel has it; "everything passes" where nothing is in the kernel.
@@ -278,6 +294,11 @@ pub fn requester(uid: u32) -> String {
         Ok(Some(user)) => user.name,
         Ok(None) | Err(_) => format!("uid {uid}"),
     }
+}
+
+/// The lock on a file; made when absent. Blocks.
+pub(super) fn lock_file_at(file: PathBuf) -> Result<Flock<File>, Failure> {
+    lock(file)
 }
 
 /// For a cluster's files; see [`Paths::cluster_lock`].

@@ -64,6 +64,12 @@ impl Engine {
         Ok(Some(next))
     }
 
+    /// The same whatever the last look found.
+    pub(super) fn keep_clients_now(&mut self) -> Result<(), Failure> {
+        self.renewals.kept = None;
+        self.keep_clients().map(drop)
+    }
+
     fn keep_client(
         &mut self,
         config: &Config,
@@ -77,7 +83,10 @@ impl Engine {
             return Ok(None);
         }
         let store = store(config);
-        if Life::from(&newest).renew_at() <= now.wall() {
+        // One of a generation that signs no more is replaced at once: that is what a rotation waits for.
+        let signs = store.signing_generation(Authority::Client);
+        let is_old = signs.is_ok_and(|signs| signs != newest.authority_generation);
+        if is_old || Life::from(&newest).renew_at() <= now.wall() {
             let request = ClientRequest {
                 name: &identity.name,
                 ttl: identity.ttl.unwrap_or(config.pki.client_ttl),

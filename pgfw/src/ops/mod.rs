@@ -21,6 +21,7 @@ mod refresh;
 mod renewal;
 mod rescue;
 mod revoke;
+pub mod rotation;
 mod sessions;
 mod signing;
 mod start;

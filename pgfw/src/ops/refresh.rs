@@ -107,7 +107,7 @@ impl Engine {
         }
         let facts = Facts {
             entries: self.ledger.entries_touching(net)?,
-            certificates: self.ledger.certificates()?,
+            certificates: self.counting_certificates()?,
         };
         let mut tables = Vec::new();
         for number in self.referenced()? {

@@ -15,9 +15,10 @@ use crate::config::{Cluster, Config};
 use crate::failure::Failure;
 use crate::fault::{Step, step};
 use crate::host::places;
+use crate::ledger::types::Authority;
 use crate::ledger::{Ledger, Version};
 use crate::paths::Paths;
-use crate::pki::{self, Life};
+use crate::pki::{self, Life, Store};
 use crate::postgres::{self, Renewal};
 
 /// What the keeper remembers of renewals. All of it can be found again.
@@ -108,6 +109,17 @@ pub fn renew_server(paths: &Paths, name: &str, requester: &str) -> Result<Renewe
     })
 }
 
+/// Issues a cluster's certificate anew where that is due, for a server that somebody else gives it to.
+///
+/// # Errors
+/// No such cluster, no authority.
+pub(super) fn issue_for(paths: &Paths, name: &str, requester: &str) -> Result<(), Failure> {
+    let _cluster = lock_cluster(paths, name)?;
+    let mut engine = Engine::with(paths, Ledger::open(&paths.ledger())?)?;
+    let (config, cluster) = engine.renewable(name)?;
+    engine.issue_if_due(&config, &cluster, requester)
+}
+
 impl Engine {
     /// Under the lock: which certificates are due, for whoever can wait for a server, and when to look again.
     ///
@@ -137,7 +149,7 @@ impl Engine {
                 None => LOOK_NS,
             };
             let later = BootTime(now.boot.0.saturating_add(pause));
-            let next = match self.due_at(cluster) {
+            let next = match self.due_at(&reach.config, cluster) {
                 Some(at) if at <= now.wall() => {
                     due.push(cluster.name.clone());
                     later
@@ -267,9 +279,12 @@ impl Engine {
     }
 
     /// `None`: nothing was applied to it, so nothing of ours is served.
-    fn due_at(&self, cluster: &Cluster) -> Option<WallTime> {
+    fn due_at(&self, config: &Config, cluster: &Cluster) -> Option<WallTime> {
         let standing = postgres::standing(&self.paths, &cluster.name)?;
         let life = self.served_by_files(cluster)?;
+        if self.rotates_away_from(config, cluster, &standing) {
+            return Some(WallTime(0));
+        }
         if let Some(files) = &cluster.server_files {
             // Whether it is fit to be served is looked at by whoever takes it over.
             let theirs = std::fs::read_to_string(&files.certificate).ok()?;
@@ -277,6 +292,24 @@ impl Engine {
         }
         let stands = self.counts(&life) && !standing.cut_off;
         Some(if stands { life.renew_at() } else { WallTime(0) })
+    }
+
+    /// A rotation that is under way wants other authorities trusted, or another to have signed what is served. Outside of
+    /// one nothing is pushed to a server that nobody asked for: the authorities' folder may have been replaced.
+    fn rotates_away_from(&self, config: &Config, cluster: &Cluster, standing: &postgres::Standing) -> bool {
+        let store = store(config);
+        let rotates = |authority| {
+            let rotation = store.rotation(authority);
+            rotation.is_ok_and(|rotation| !rotation.phase.is_settled())
+        };
+        let trusts_others = rotates(Authority::Client)
+            && store
+                .roots(Authority::Client)
+                .is_ok_and(|roots| roots != standing.client_ca_pem);
+        trusts_others
+            || cluster.server_files.is_none()
+                && rotates(Authority::Server)
+                && !signed_by_signing(&store, &standing.server_cert_pem)
     }
 
     pub(super) fn served_by_files(&self, cluster: &Cluster) -> Option<Life> {
@@ -314,6 +347,7 @@ impl Engine {
             if let Ok(life) = Life::of_pem(&newest, &pair.certificate)
                 && now < life.renew_at()
                 && self.counts(&life)
+                && signed_by_signing(&store, &newest)
             {
                 return Ok(());
             }
@@ -327,6 +361,15 @@ impl Engine {
         pki::issue_server(&store, &mut self.ledger, &request, now)?;
         Ok(())
     }
+}
+
+/// Whether the generation that signs now has signed this, as far as is known: also true of what another authority did.
+fn signed_by_signing(store: &Store, pem: &str) -> bool {
+    let issuer = store.issuer(Authority::Server, pem).ok().flatten();
+    issuer.is_none_or(|issuer| {
+        let signs = store.signing_generation(Authority::Server);
+        signs.is_ok_and(|signs| signs == issuer)
+    })
 }
 
 /// As the ledger names who asked.

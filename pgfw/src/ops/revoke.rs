@@ -80,6 +80,12 @@ pub struct Ended {
 }
 
 impl Begun {
+    /// For what is no emergency: see [`SessionWork::patiently`].
+    pub(super) fn patiently(mut self) -> Begun {
+        self.sessions = self.sessions.patiently();
+        self
+    }
+
     /// Blocks for as long as the servers take, at most some seconds. Holds neither lock nor engine.
     pub fn end_sessions(self) -> Ended {
         let Begun {
@@ -118,12 +124,17 @@ impl Engine {
             requester,
         };
         let selection = pki::select(&store(&reach.config), &self.ledger, &request, Now::read().wall())?;
+        Ok(self.begin_closing(&reach, selection, request.target))
+    }
+
+    /// The same for what was selected. Under the lock.
+    pub(super) fn begin_closing(&mut self, reach: &Reach, selection: Selection, target: &str) -> Begun {
         let mut report = Report::new();
         let serials = client_serials(&selection);
 
-        self.note_intent(&reach, &serials);
+        self.note_intent(reach, &serials);
         report.begin();
-        let published = self.publish_revocation(&reach, &selection, &mut report);
+        let published = self.publish_revocation(reach, &selection, &mut report);
         let since = Now::read().boot;
 
         match self.refresh() {
@@ -139,7 +150,7 @@ impl Engine {
             Err(failure) => {
                 report.layer("packets", "not all could be closed".into());
                 report.unfinished("The packet filter", &failure);
-                self.note(WorkKind::CloseFilter, request.target, &failure.message);
+                self.note(WorkKind::CloseFilter, target, &failure.message);
             }
         }
         if !report.unfinished.is_empty() {
@@ -147,13 +158,15 @@ impl Engine {
         }
         let jobs = reach
             .managed()
+            // A server's certificate holds no session.
+            .filter(|_| !serials.is_empty())
             .map(|cluster| (cluster.clone(), serials.clone()))
             .collect();
-        Ok(Begun {
+        Begun {
             selection,
             sessions: self.session_work(jobs, published.then_some(since)),
             report,
-        })
+        }
     }
 
     /// The last part: what became of the sessions is noted, and everything told.

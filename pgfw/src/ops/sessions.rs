@@ -17,6 +17,8 @@ pub struct SessionWork {
     jobs: Vec<(Cluster, Vec<String>)>,
     /// When the lists stood, so that no new login is possible; `None` while one does not: then the work stays noted.
     since: Option<BootTime>,
+    /// Whoever is about to log in by another certificate may finish first.
+    patient: bool,
     /// While it lives, nobody else is given the same to do.
     busy: Arc<()>,
 }
@@ -30,13 +32,25 @@ pub struct EndedSessions {
 }
 
 impl SessionWork {
+    /// Ends nobody's login that has begun and has nothing to do with these serials, unless it takes its time: for what is
+    /// no emergency.
+    pub(super) fn patiently(mut self) -> SessionWork {
+        self.patient = true;
+        self
+    }
+
     /// Asks all servers at once. Blocks until the slowest has answered, or its time is over.
     pub fn end(self) -> EndedSessions {
-        let SessionWork { jobs, since, busy } = self;
+        let SessionWork {
+            jobs,
+            since,
+            patient,
+            busy,
+        } = self;
         let results = std::thread::scope(|scope| {
             let asked: Vec<_> = jobs
                 .iter()
-                .map(|(cluster, serials)| scope.spawn(move || end_on(cluster, serials, since)))
+                .map(|(cluster, serials)| scope.spawn(move || end_on(cluster, serials, since, patient)))
                 .collect();
             let results = asked.into_iter().map(|thread| {
                 thread
@@ -80,6 +94,7 @@ impl Engine {
         SessionWork {
             jobs,
             since,
+            patient: false,
             busy: Arc::clone(&self.ending),
         }
     }
@@ -133,7 +148,18 @@ impl Engine {
 
 /// Ends the sessions of these serials, and where it is said since when no new one can come, also connections from
 /// before that have not logged in; how many.
-fn end_on(cluster: &Cluster, serials: &[String], since: Option<BootTime>) -> Result<usize, Failure> {
+fn end_on(
+    cluster: &Cluster,
+    serials: &[String],
+    since: Option<BootTime>,
+    patient: bool,
+) -> Result<usize, Failure> {
+    if let Some(since) = since.filter(|_| patient) {
+        match postgres::await_logins(cluster, since) {
+            Err(PostgresError::NoDataDirectory { .. }) => return Ok(0),
+            waited => waited?,
+        }
+    }
     let numbers = serials.iter().filter_map(|s| u128::from_str_radix(s, 16).ok());
     let targets: Vec<Target> = numbers
         .map(|number| Target {

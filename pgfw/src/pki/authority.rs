@@ -160,6 +160,18 @@ impl AuthorityInfo {
     }
 }
 
+/// The key identifier of its issuer (AKI) that the first certificate in a PEM text names.
+pub(super) fn issuer_identifier(text: &str) -> Option<Vec<u8>> {
+    let der = pem::certificate(text, Path::new("")).ok()?;
+    let (_, x509) = X509Certificate::from_der(&der).ok()?;
+    x509.iter_extensions().find_map(|extension| {
+        let ParsedExtension::AuthorityKeyIdentifier(issuer) = extension.parsed_extension() else {
+            return None;
+        };
+        Some(issuer.key_identifier.as_ref()?.0.to_vec())
+    })
+}
+
 pub(super) fn common_name(name: &str) -> DistinguishedName {
     let mut dn = DistinguishedName::new();
     dn.push(DnType::CommonName, name);

@@ -92,6 +92,15 @@ pub(super) fn make_folder_with(
         .map_err(wrap)
 }
 
+/// Removes what [`make_folder_with`] has left of a folder where it was cut off.
+pub(super) fn remove_scratch(folder: &Path) -> Result<(), PkiError> {
+    let scratch = scratch_name(folder);
+    ignore_absent(std::fs::remove_dir_all(&scratch)).map_err(|source| PkiError::Write {
+        file: scratch,
+        source,
+    })
+}
+
 /// Points `link` at `target` by rename: a reader sees the old or the new folder, never a mixture.
 pub(super) fn switch_link(link: &Path, target: &str) -> Result<(), PkiError> {
     let scratch = scratch_name(link);
@@ -101,6 +110,27 @@ pub(super) fn switch_link(link: &Path, target: &str) -> Result<(), PkiError> {
         .and_then(|()| sync_folder(link))
         .map_err(|source| PkiError::Write {
             file: link.to_owned(),
+            source,
+        })
+}
+
+/// Gives a folder another name, for good when this returns.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), PkiError> {
+    std::fs::rename(from, to)
+        .and_then(|()| sync_folder(from))
+        .and_then(|()| sync_folder(to))
+        .map_err(|source| PkiError::Write {
+            file: from.to_owned(),
+            source,
+        })
+}
+
+/// Removes a file, for good when this returns; there may be none.
+pub(super) fn remove(file: &Path) -> Result<(), PkiError> {
+    ignore_absent(std::fs::remove_file(file))
+        .and_then(|()| sync_folder(file))
+        .map_err(|source| PkiError::Write {
+            file: file.to_owned(),
             source,
         })
 }

@@ -38,7 +38,7 @@ pub fn init(
 ) -> Result<Vec<AuthorityInfo>, PkiError> {
     let mut missing = Vec::new();
     for authority in Authority::ALL {
-        if store.generations(authority)?.is_empty() {
+        if store.generations_there(authority)?.is_empty() {
             missing.push(authority);
         }
     }
@@ -60,8 +60,10 @@ pub fn init(
     files::make_folder(store.directory(), 0o700)?;
     for authority in missing {
         files::make_folder(&store.family(authority), 0o700)?;
-        files::make_folder_with(&store.generation(authority, 1), |folder| {
-            fill(store, folder, authority, ledger, request, now)
+        // The first, unless it is said that a later one signs.
+        let signs = store.rotation(authority)?.phase.signs();
+        files::make_folder_with(&store.generation(authority, signs), |folder| {
+            fill(store, folder, authority, signs, ledger, request, now)
         })?;
     }
     let mut infos = store.authorities(Authority::Server)?;
@@ -69,10 +71,12 @@ pub fn init(
     Ok(infos)
 }
 
-fn fill(
+/// One generation: key, certificate, an empty list, and of clients the canary.
+pub(super) fn fill(
     store: &Store,
     folder: &Path,
     authority: Authority,
+    generation: u32,
     ledger: &mut Ledger,
     request: &InitRequest<'_>,
     now: WallTime,
@@ -82,7 +86,7 @@ fn fill(
         crl_ttl,
         requester,
     } = *request;
-    let signing = SigningAuthority::create(store, authority, 1, host, folder, now)?;
+    let signing = SigningAuthority::create(store, authority, generation, host, folder, now)?;
     let mut revoked = Revoked::new();
     if authority == Authority::Client {
         let key = Key::generate()?;

@@ -14,9 +14,10 @@ use crate::ledger::types::{Authority, Certificate};
 const CURRENT: &str = "current";
 /// A link with the same target, once the program knows of it. Nothing follows it.
 const TOLD: &str = "told";
+const ROOTS: &str = "root.crt";
 
 /// Puts what was issued last for this certificate's name under `folder`, for root and this group. Nothing is written when
-/// it is there; only root can write to any part of the path, so no link of anybody else's is followed.
+/// it is there, but for new roots of the server authority; only root can write to any part of the path, so no link of anybody else's is followed.
 ///
 /// # Errors
 /// Files that cannot be read or written; a key that stayed with whoever asked.
@@ -25,7 +26,7 @@ pub fn keep(store: &Store, certificate: &Certificate, folder: &Path, group: u32)
     let target = format!(".{}", certificate.serial);
     let before = std::fs::read_link(&link).ok();
     if before.as_deref() == Some(Path::new(&target)) {
-        return Ok(());
+        return keep_roots(store, &folder.join(&target).join(ROOTS), group);
     }
     let component = files::component(&certificate.name);
     let source = store.issued(&certificate.name);
@@ -35,7 +36,7 @@ pub fn keep(store: &Store, certificate: &Certificate, folder: &Path, group: u32)
             "postgresql.key",
             files::read(&source.join(format!("{component}.key")))?,
         ),
-        ("root.crt", store.roots(Authority::Server)?),
+        (ROOTS, store.roots(Authority::Server)?),
     ];
     files::make_folder(folder, 0o755)?;
     let whole = folder.join(&target);
@@ -83,6 +84,27 @@ pub fn is_told(folder: &Path) -> bool {
 /// A folder that cannot be written.
 pub fn note_told(folder: &Path, serial: &str) -> Result<(), PkiError> {
     files::switch_link(&folder.join(TOLD), &format!(".{serial}"))
+}
+
+/// Both roots while the server authority is rotated: programs that read them again at each connection (libpq does) miss
+/// nothing.
+fn keep_roots(store: &Store, file: &Path, group: u32) -> Result<(), PkiError> {
+    let roots = match store.roots(Authority::Server) {
+        // Nothing newer is known.
+        Err(PkiError::NoAuthority { .. }) => return Ok(()),
+        roots => roots?,
+    };
+    if files::read_if_there(file)?.is_some_and(|there| there == roots) {
+        return Ok(());
+    }
+    let scratch = file.with_extension("new");
+    files::remove(&scratch)?;
+    write_for(&scratch, roots.as_bytes(), group)
+        .map_err(|source| PkiError::Write {
+            file: scratch.clone(),
+            source,
+        })
+        .and_then(|()| files::rename(&scratch, file))
 }
 
 /// root:GROUP 0640, which libpq takes for a key of root's (fe-secure-openssl.c). Born 0600, whatever the umask.

@@ -21,6 +21,7 @@ mod pem;
 mod publish;
 mod renewal;
 mod revoke;
+mod rotation;
 mod seal;
 mod serial;
 mod store;
@@ -44,4 +45,7 @@ pub use publish::{
 };
 pub use renewal::Life;
 pub use revoke::{RevokeOutcome, RevokeRequest, Selection, carry_out, revoke, select};
+pub use rotation::{
+    Change, Leaving, Phase, Rotation, Which, drop_one, introduce, left_of, retire, turn, turn_back,
+};
 pub use store::{ServerPair, Store};

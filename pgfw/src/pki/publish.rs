@@ -82,6 +82,11 @@ pub fn publish(
                 .and_then(|authority| list.sign(&authority));
         let text = match signed {
             Ok(text) => text,
+            // Nobody trusts it any more, or is about to: what it cannot say is in nobody's way.
+            Err(e) if place.gone => {
+                result.damaged.push(e.into());
+                continue;
+            }
             Err(e) => {
                 result.failures.push(e.into());
                 // What was signed before and is whole still serves, also where it does not stand yet.
@@ -161,7 +166,7 @@ pub fn lists_hold(
     let places = places(store, targets)?;
     let lost = !lost(store, revocations)?.is_empty();
     Ok(!lost
-        && places.iter().all(|place| {
+        && places.iter().filter(|place| !place.gone).all(|place| {
             let wanted = place.wanted(revocations);
             let mut published = place.files.iter().filter(|file| place.is_published(file));
             published.all(|file| place.holds(file, &wanted, now))
@@ -282,7 +287,7 @@ fn lost(store: &Store, revocations: &[Revocation]) -> Result<Vec<PkiError>, PkiE
     let mut lost = Vec::new();
     for authority in Authority::ALL {
         let meant = revocations.iter().any(|r| r.authority == authority);
-        if meant && store.generations(authority)?.is_empty() {
+        if meant && store.generations_there(authority)?.is_empty() {
             lost.push(PkiError::AuthorityLost {
                 authority,
                 folder: store.family(authority),
@@ -299,6 +304,8 @@ struct Place {
     folder: PathBuf,
     /// First the published ones, which count, then the authority's own copy.
     files: Vec<PathBuf>,
+    /// On its way out.
+    gone: bool,
 }
 
 /// What the lists of one [`Place`] say together.
@@ -387,6 +394,10 @@ fn places(store: &Store, targets: &CrlTargets) -> Result<Vec<Place>, PkiError> {
             directory: store.directory().to_owned(),
         });
     }
+    let mut gone = Vec::new();
+    for authority in Authority::ALL {
+        gone.extend(store.rotation(authority)?.phase.gone().map(|n| (authority, n)));
+    }
     // Two names with one hash count on: .r0, .r1 (X509_LOOKUP_hash_dir(3)), without a gap.
     let mut used = BTreeMap::new();
     Ok(infos
@@ -398,7 +409,12 @@ fn places(store: &Store, targets: &CrlTargets) -> Result<Vec<Place>, PkiError> {
             let folder = store.generation(info.authority, info.generation);
             let mut files: Vec<PathBuf> = targets.folders.iter().map(|f| f.join(&name)).collect();
             files.push(folder.join(CRL_FILE));
-            Place { info, folder, files }
+            Place {
+                gone: gone.contains(&(info.authority, info.generation)),
+                info,
+                folder,
+                files,
+            }
         })
         .collect())
 }

@@ -94,7 +94,7 @@ pub fn select(
     match digits {
         // A ledger that was lost or restored does not know it; whoever read the serial in a log still can revoke it.
         Some(serial) => {
-            for generation in store.generations(Authority::Client)? {
+            for generation in store.generations_there(Authority::Client)? {
                 selection
                     .revocations
                     .push(revocation(&serial, Authority::Client, generation));

@@ -105,7 +105,7 @@ impl Store {
         let wanted = self.seal.credential.is_some();
         let mut unlike = Vec::new();
         for authority in Authority::ALL {
-            for generation in self.generations(authority)? {
+            for generation in self.generations_there(authority)? {
                 let file = self.generation(authority, generation).join(KEY_FILE);
                 if files::read_if_there(&file)?.is_some_and(|text| is_sealed(&Zeroizing::new(text)) != wanted)
                 {
@@ -116,24 +116,24 @@ impl Store {
         Ok(unlike)
     }
 
-    /// Whether the newest of each authority can sign.
+    /// Whether each authority can sign.
     ///
     /// # Errors
     /// Why not.
     pub fn try_keys(&self) -> Result<(), PkiError> {
         for authority in Authority::ALL {
-            if !self.generations(authority)?.is_empty() {
+            if !self.generations_there(authority)?.is_empty() {
                 self.signing(authority)?;
             }
         }
         Ok(())
     }
 
-    /// Of every generation; an authority without one is an error.
+    /// Of every generation that counts (one that leaves goes without its key); an authority without one is an error.
     pub fn key_files(&self) -> Result<Vec<PathBuf>, PkiError> {
         let mut all = Vec::new();
         for authority in Authority::ALL {
-            let generations = self.generations(authority)?;
+            let generations = self.counting(authority)?;
             if generations.is_empty() {
                 return Err(self.no_authority(authority));
             }

@@ -3,6 +3,8 @@
 //! ```text
 //! server-ca/g1/  ca.crt ca.key ca.crl            one folder per generation of an authority
 //! client-ca/g1/  ca.crt ca.key ca.crl canary.crt canary.key
+//! server-ca/rotation.json                        which of them signs, and which count, once there was a second
+//! server-ca/retired/g1/                          what counts nowhere any more, without its key
 //! issued/NAME -> .NAME.SERIAL/                   NAME.crt NAME.key ca.crt (the server authority, for the client)
 //! server/CLUSTER -> .CLUSTER.SERIAL/             server.crt server.key
 //! ```
@@ -10,7 +12,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::authority::{AuthorityInfo, SigningAuthority};
+use super::authority::{AuthorityInfo, CERTIFICATE_FILE, SigningAuthority};
 use super::{PkiError, Seal, files};
 use crate::ledger::types::Authority;
 
@@ -54,23 +56,23 @@ impl Store {
     /// # Errors
     /// A folder or certificate that cannot be read.
     pub fn authorities(&self, authority: Authority) -> Result<Vec<AuthorityInfo>, PkiError> {
-        self.generations(authority)?
+        self.generations_there(authority)?
             .into_iter()
             .map(|n| AuthorityInfo::read(authority, n, &self.generation(authority, n)))
             .collect()
     }
 
-    /// The certificates of every generation of an authority in one PEM text: `ssl_ca_file` for the client authority,
+    /// The certificates of every generation of an authority that counts, in one PEM text: `ssl_ca_file` for the client authority,
     /// `sslrootcert` for the server authority.
     ///
     /// # Errors
     /// [`PkiError::NoAuthority`]; a file that cannot be read.
     pub fn roots(&self, authority: Authority) -> Result<String, PkiError> {
-        let infos = self.authorities(authority)?;
-        if infos.is_empty() {
+        let counting = self.counting(authority)?;
+        if counting.is_empty() {
             return Err(self.no_authority(authority));
         }
-        infos.iter().map(|info| files::read(&info.certificate)).collect()
+        counting.into_iter().map(|n| self.root(authority, n)).collect()
     }
 
     /// A client certificate's folder: a link to the newest.
@@ -78,12 +80,22 @@ impl Store {
         self.issued_folder().join(files::component(name))
     }
 
+    /// A server certificate's folder: a link to the newest.
+    pub fn server_link(&self, cluster: &str) -> PathBuf {
+        self.server_folder().join(files::component(cluster))
+    }
+
+    /// The certificate of one generation.
+    pub fn root_file(&self, authority: Authority, generation: u32) -> PathBuf {
+        self.generation(authority, generation).join(CERTIFICATE_FILE)
+    }
+
     /// A cluster's newest server certificate, its link already followed; `None` before `pgfw cert server`.
     ///
     /// # Errors
     /// A link that cannot be read.
     pub fn server_pair(&self, cluster: &str) -> Result<Option<ServerPair>, PkiError> {
-        let link = self.server_folder().join(files::component(cluster));
+        let link = self.server_link(cluster);
         match std::fs::read_link(&link) {
             Ok(target) => {
                 let folder = self.server_folder().join(target);
@@ -102,8 +114,8 @@ impl Store {
     /// # Errors
     /// [`PkiError::NoAuthority`]
     pub fn canary(&self) -> Result<(PathBuf, PathBuf), PkiError> {
-        let newest = self.newest(Authority::Client)?;
-        let folder = self.generation(Authority::Client, newest);
+        let signs = self.signing_generation(Authority::Client)?;
+        let folder = self.generation(Authority::Client, signs);
         Ok((folder.join(CANARY_CERTIFICATE), folder.join(CANARY_KEY)))
     }
 
@@ -123,8 +135,11 @@ impl Store {
         self.directory.join("server")
     }
 
-    /// Ascending.
-    pub(super) fn generations(&self, authority: Authority) -> Result<Vec<u32>, PkiError> {
+    /// The numbers of all generations that are there, ascending.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn generations_there(&self, authority: Authority) -> Result<Vec<u32>, PkiError> {
         let mut numbers: Vec<u32> = files::names_in(&self.family(authority))?
             .iter()
             .filter_map(|name| name.strip_prefix('g')?.parse().ok())
@@ -133,19 +148,41 @@ impl Store {
         Ok(numbers)
     }
 
-    /// The generation that signs new leaves.
     pub(super) fn signing(&self, authority: Authority) -> Result<SigningAuthority, PkiError> {
-        let newest = self.newest(authority)?;
+        let signs = self.signing_generation(authority)?;
         self.refuse_writable()?;
-        SigningAuthority::load(self, authority, newest, &self.generation(authority, newest))
+        SigningAuthority::load(self, authority, signs, &self.generation(authority, signs))
     }
 
-    fn newest(&self, authority: Authority) -> Result<u32, PkiError> {
-        let generations = self.generations(authority)?;
-        generations
-            .last()
-            .copied()
-            .ok_or_else(|| self.no_authority(authority))
+    /// The generation that signs new leaves.
+    ///
+    /// # Errors
+    /// [`PkiError::NoAuthority`]; [`PkiError::AuthorityLost`] where others are there and this one is not.
+    pub fn signing_generation(&self, authority: Authority) -> Result<u32, PkiError> {
+        let signs = self.rotation(authority)?.phase.signs();
+        let there = self.generations_there(authority)?;
+        if there.is_empty() {
+            return Err(self.no_authority(authority));
+        }
+        if !there.contains(&signs) {
+            return Err(PkiError::AuthorityLost {
+                authority,
+                folder: self.generation(authority, signs),
+            });
+        }
+        Ok(signs)
+    }
+
+    /// Which generation of an authority issued a certificate (PEM); `None` for another's.
+    ///
+    /// # Errors
+    /// A folder or certificate that cannot be read.
+    pub fn issuer(&self, authority: Authority, pem: &str) -> Result<Option<u32>, PkiError> {
+        let named = super::authority::issuer_identifier(pem);
+        let mut all = self.authorities(authority)?.into_iter();
+        Ok(all
+            .find(|info| named.as_ref() == Some(&info.key_identifier))
+            .map(|info| info.generation))
     }
 
     pub(super) fn no_authority(&self, authority: Authority) -> PkiError {

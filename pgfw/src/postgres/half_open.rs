@@ -63,22 +63,35 @@ pub fn destroy_half_open(cluster: &Cluster, since: BootTime) -> Result<usize, Po
     destroy(&Server::find(cluster)?, since)
 }
 
+/// Waits, for a second at most, until whoever connected before `since` has logged in or is gone: what is then still there
+/// does not mean to. Blocks.
+///
+/// # Errors
+/// The server does not answer.
+pub fn await_logins(cluster: &Cluster, since: BootTime) -> Result<(), PostgresError> {
+    let server = Server::find(cluster)?;
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while let Some(running) = server.running() {
+        let waits = half_open(&server, &running, since)?;
+        if waits.is_empty() || Instant::now() > deadline {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
 fn destroy(server: &Server, since: BootTime) -> Result<usize, PostgresError> {
     let Some(running) = server.running() else {
         return Ok(0);
     };
-    // Processes first, sessions second: whoever becomes a session in between is left to `terminate`.
-    let old = server
-        .owner
-        .act(|| Ok(connections(&running, since)))
-        .map_err(PostgresError::file("cannot look into", Path::new("/proc")))?;
+    let old = half_open(server, &running, since)?;
     if old.is_empty() {
         return Ok(0);
     }
-    let sessions = with_session(server, &running)?;
     let sockets = sock_diag::dump().map_err(PostgresError::SockDiag)?;
     let mut destroyed = 0;
-    for connection in old.iter().filter(|c| !sessions.contains(&c.pid)) {
+    for connection in &old {
         let mine = |s: &&Socket| {
             let accepted = s.state != State::Listen && s.local.port() == running.port;
             accepted && connection.inodes.contains(&s.inode)
@@ -90,6 +103,20 @@ fn destroy(server: &Server, since: BootTime) -> Result<usize, PostgresError> {
         }
     }
     Ok(destroyed)
+}
+
+/// Connections from before `since` that have no session.
+fn half_open(server: &Server, running: &Running, since: BootTime) -> Result<Vec<Connection>, PostgresError> {
+    // Processes first, sessions second: whoever becomes a session in between is left to `terminate`.
+    let mut old = server
+        .owner
+        .act(|| Ok(connections(running, since)))
+        .map_err(PostgresError::file("cannot look into", Path::new("/proc")))?;
+    if !old.is_empty() {
+        let sessions = with_session(server, running)?;
+        old.retain(|c| !sessions.contains(&c.pid));
+    }
+    Ok(old)
 }
 
 /// A server process and the sockets it holds.

@@ -107,8 +107,9 @@ pub(super) fn load_time(server: &Server, running: &Running) -> Option<String> {
     sql.column("select pg_conf_load_time()::text", &[]).ok()?.pop()
 }
 
-/// Checks over TLS that the server serves the new certificate and asks for certificates of the new client authority.
-/// `None` when it listens on no TCP address.
+/// Checks over TLS that the server serves the new certificate and asks for certificates of these client authorities, each
+/// of them and no other (it sends the names of `ssl_ca_file` as they stand there: be-secure-openssl.c,
+/// `SSL_CTX_set_client_CA_list`). `None` when it listens on no TCP address.
 pub(super) fn served(running: &Running, material: &TlsMaterial) -> Result<Option<String>, String> {
     let Some(address) = running.tcp() else {
         return Ok(None);
@@ -123,13 +124,17 @@ pub(super) fn served(running: &Running, material: &TlsMaterial) -> Result<Option
             serial(&wanted)?
         ));
     }
-    for authority in CertificateDer::pem_slice_iter(material.client_ca_pem.as_bytes()) {
-        let authority = authority.map_err(|e| e.to_string())?;
-        if !session.authorities().contains(&subject(&authority)?) {
-            return Err(format!(
-                "on {address} it does not ask for certificates of the client authority"
-            ));
-        }
+    let asked = session.authorities();
+    let trusted = subjects(&material.client_ca_pem)?;
+    if trusted.iter().any(|name| !asked.contains(name)) {
+        return Err(format!(
+            "on {address} it does not ask for certificates of the client authority"
+        ));
+    }
+    if asked.iter().any(|name| !trusted.contains(name)) {
+        return Err(format!(
+            "on {address} it asks for certificates of another authority than pgfw's too"
+        ));
     }
     serial(&wanted).map(Some)
 }
@@ -144,6 +149,13 @@ fn serial(certificate: &CertificateDer) -> Result<String, String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|e| e.to_string())?;
     let digits: String = parsed.raw_serial().iter().map(|b| format!("{b:02X}")).collect();
     Ok(digits.trim_start_matches("00").to_owned())
+}
+
+/// The names of the authorities in a PEM text, DER.
+pub(super) fn subjects(pem: &str) -> Result<Vec<Vec<u8>>, String> {
+    CertificateDer::pem_slice_iter(pem.as_bytes())
+        .map(|authority| subject(&authority.map_err(|e| e.to_string())?))
+        .collect()
 }
 
 fn subject(certificate: &CertificateDer) -> Result<Vec<u8>, String> {

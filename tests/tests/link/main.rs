@@ -19,6 +19,7 @@ mod obstacles;
 mod opening;
 mod renewal;
 mod revocation;
+mod rotation;
 mod sealed;
 mod stage;
 mod standstill;

@@ -9,6 +9,7 @@ mod p12;
 mod profile;
 mod renewal;
 mod revocation;
+mod rotation;
 mod sealed;
 
 use std::path::{Path, PathBuf};
