@@ -5,13 +5,17 @@ use super::*;
 use crate::ledger::types::Authority;
 
 impl Lab {
-    fn introduce(&mut self, authority: Authority) -> u32 {
+    pub(super) fn introduce(&mut self, authority: Authority) -> u32 {
+        self.try_introduce(authority).unwrap()
+    }
+
+    pub(super) fn try_introduce(&mut self, authority: Authority) -> Result<u32, PkiError> {
         let request = InitRequest {
             host: "db1",
             crl_ttl: days(365),
             requester: "root",
         };
-        introduce(&self.store, &mut self.ledger, authority, &request, T0).unwrap()
+        introduce(&self.store, &mut self.ledger, authority, &request, T0)
     }
 
     fn counting(&self) -> Vec<u32> {

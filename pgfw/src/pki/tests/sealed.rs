@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::*;
 use crate::failure::{Code, Failure};
+use crate::ledger::types::Authority;
 
 const PASSPHRASE: &str = "correct horse";
 
@@ -244,4 +245,20 @@ fn p24_a_passphrase_is_the_first_line_is_not_short_and_is_not_printed() {
     for secret in [PASSPHRASE, decimal.trim_matches(['[', ']'])] {
         assert!(!printed.contains(secret), "{printed}");
     }
+}
+
+#[test]
+fn p23_p24_a_new_generation_s_key_is_under_the_same_passphrase_or_not_made() {
+    let mut lab = sealed();
+    let key = lab.path("pki/client-ca/g2/ca.key");
+    for given in [None, Some("another one")] {
+        lab.store = store(&lab, true, given);
+        let refused = lab.try_introduce(Authority::Client).unwrap_err();
+        assert_eq!(Failure::from(refused).code, Code::Locked);
+        assert!(!key.parent().unwrap().exists());
+        assert!(lab.store.rotation(Authority::Client).unwrap().phase.is_settled());
+    }
+    lab.store = store(&lab, true, Some(PASSPHRASE));
+    lab.introduce(Authority::Client);
+    assert_eq!(public(&lab, &key, PASSPHRASE), Some(of_certificate(&key)));
 }
