@@ -39,7 +39,8 @@ pub(crate) enum Read {
 }
 
 impl Address {
-    pub(crate) fn read(token: &Token) -> Result<Read, String> {
+    /// A doubt is left about an address that is one only where a certain interface exists.
+    pub(crate) fn read(token: &Token, doubt: &mut Option<String>) -> Result<Read, String> {
         let keyword = (!token.quoted).then_some(token.text.as_slice());
         match keyword {
             Some(b"all") => return Ok(Read::Whole(Address::All)),
@@ -50,7 +51,7 @@ impl Address {
         let shown = String::from_utf8_lossy(&token.text);
         let mut parts = token.text.splitn(2, |b| *b == b'/');
         let (host, bits) = (parts.next().unwrap_or_default(), parts.next());
-        match (numeric(host), bits) {
+        match (numeric(host, doubt), bits) {
             (None, Some(_)) => Err(format!(
                 "specifying both host name and CIDR mask is invalid: {shown:?}"
             )),
@@ -64,9 +65,9 @@ impl Address {
         }
     }
 
-    pub(crate) fn with_mask(net: IpAddr, token: &Token) -> Result<Address, String> {
+    pub(crate) fn with_mask(net: IpAddr, token: &Token, doubt: &mut Option<String>) -> Result<Address, String> {
         let shown = String::from_utf8_lossy(&token.text);
-        let mask = numeric(&token.text).ok_or_else(|| format!("invalid IP mask {shown:?}"))?;
+        let mask = numeric(&token.text, doubt).ok_or_else(|| format!("invalid IP mask {shown:?}"))?;
         if net.is_ipv4() != mask.is_ipv4() {
             return Err("IP address and mask do not match".to_owned());
         }
@@ -196,8 +197,8 @@ fn strtol(text: &[u8]) -> Option<c_long> {
 }
 
 /// What getaddrinfo(3) with `AI_NUMERICHOST` takes for an address: IPv4 in one to four numbers, each decimal, octal or
-/// hexadecimal (inet_aton(3)), and IPv6 with a zone. Anything else is a name.
-pub(crate) fn numeric(text: &[u8]) -> Option<IpAddr> {
+/// hexadecimal (inet_aton(3)), and IPv6 with a zone, which then does not count. Anything else is a name.
+fn numeric(text: &[u8], doubt: &mut Option<String>) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?;
     if let Some(v4) = inet_aton(text) {
         return Some(v4.into());
@@ -207,10 +208,14 @@ pub(crate) fn numeric(text: &[u8]) -> Option<IpAddr> {
         None => (text, None),
     };
     let address: Ipv6Addr = address.parse().ok()?;
-    // A zone by name is one where there is such an interface; the address compares without it all the same.
     if let Some(zone) = zone {
-        let number = !zone.is_empty() && zone.bytes().all(|b| b.is_ascii_digit());
-        (number && zone.parse::<u32>().is_ok()).then_some(())?;
+        let number = zone.bytes().all(|b| b.is_ascii_digit()) && zone.parse::<u32>().is_ok();
+        let multicast = address.is_multicast() && address.segments()[0] & 0xf == 2;
+        if !number && (address.is_unicast_link_local() || multicast) && !zone.is_empty() {
+            *doubt = Some(format!("it depends on whether there is an interface {zone:?}"));
+        } else if !number {
+            return None;
+        }
     }
     Some(address.into())
 }

@@ -171,10 +171,15 @@ impl HbaLine {
             | Connection::HostSsl
             | Connection::HostNoSsl
             | Connection::HostGssEnc
-            | Connection::HostNoGssEnc => Some(match Address::read(&one(fields.next(), "host address")?)? {
-                Read::Whole(address) => address,
-                Read::NeedsMask(net) => Address::with_mask(net, &one(fields.next(), "netmask")?)?,
-            }),
+            | Connection::HostNoGssEnc => {
+                let token = one(fields.next(), "host address")?;
+                Some(match Address::read(&token, &mut doubt)? {
+                    Read::Whole(address) => address,
+                    Read::NeedsMask(net) => {
+                        Address::with_mask(net, &one(fields.next(), "netmask")?, &mut doubt)?
+                    }
+                })
+            }
         };
         let method = Method::of(&one(fields.next(), "authentication type")?.text, server)?;
         let method = method.on(connection)?;
