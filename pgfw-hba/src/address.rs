@@ -65,7 +65,11 @@ impl Address {
         }
     }
 
-    pub(crate) fn with_mask(net: IpAddr, token: &Token, doubt: &mut Option<String>) -> Result<Address, String> {
+    pub(crate) fn with_mask(
+        net: IpAddr,
+        token: &Token,
+        doubt: &mut Option<String>,
+    ) -> Result<Address, String> {
         let shown = String::from_utf8_lossy(&token.text);
         let mask = numeric(&token.text, doubt).ok_or_else(|| format!("invalid IP mask {shown:?}"))?;
         if net.is_ipv4() != mask.is_ipv4() {

@@ -23,12 +23,14 @@
 
 mod address;
 mod check;
+mod cover;
 
 mod expression;
 mod files;
 mod hba;
 mod ident;
 mod options;
+mod ranges;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -36,11 +38,13 @@ mod token;
 pub use address::{Address, Interface};
 pub use check::{Decision, Doubt, Encryption, From, Login, Nothing, Truth, World};
 
+pub use cover::{Kind, Left, Reach, reach};
 pub use expression::{Expression, Unfit};
 pub use files::{Disk, Entry, Files, Memory};
 pub use hba::{Connection, Hba, HbaLine, Method, Pattern};
 pub use ident::{Admission, Ident, IdentLine};
 pub use options::{CertName, ClientCert, Options};
+pub use ranges::{Range, Ranges};
 pub use token::{At, Problem, Token};
 
 /// A major version whose grammar is known here.

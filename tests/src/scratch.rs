@@ -173,8 +173,16 @@ impl Drop for Scratch {
 /// The servers there are: major version and folder of programs. Debian's, and those of a folder that `PGFW_SERVERS`
 /// names (`16/bin`, `17/bin` …).
 pub fn servers() -> Vec<(u16, PathBuf)> {
-    let folders = [Some("/usr/lib/postgresql".into()), std::env::var_os("PGFW_SERVERS")];
-    let entries = folders.into_iter().flatten().flat_map(fs::read_dir).flatten().flatten();
+    let folders = [
+        Some("/usr/lib/postgresql".into()),
+        std::env::var_os("PGFW_SERVERS"),
+    ];
+    let entries = folders
+        .into_iter()
+        .flatten()
+        .flat_map(fs::read_dir)
+        .flatten()
+        .flatten();
     let mut servers: Vec<(u16, PathBuf)> = entries
         .filter_map(|entry| {
             let programs = entry.path().join("bin");

@@ -31,8 +31,27 @@ pub(crate) enum Source {
 
 /// Names that are roles, groups and databases alike; `ROLES` of `real.rs` exist.
 pub(crate) const NAMES: [&str; 22] = [
-    "alice", "bob", "carol", "ghost", "staff", "dba", "all", "replication", "sameuser", "samerole", "a b", "a,b", "#x",
-    "q\"q", "/x", "/al.*", "+staff", "@f", "é", "Alice", "",
+    "alice",
+    "bob",
+    "carol",
+    "ghost",
+    "staff",
+    "dba",
+    "all",
+    "replication",
+    "sameuser",
+    "samerole",
+    "a b",
+    "a,b",
+    "#x",
+    "q\"q",
+    "/x",
+    "/al.*",
+    "+staff",
+    "@f",
+    "é",
+    "Alice",
+    "",
     // 63 bytes, and one more, which the server cuts.
     "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
 ];
@@ -180,7 +199,10 @@ fn line(
             let text = names.join(random.pick(&separators));
             let name = other("names");
             others.push((name.clone(), text));
-            format!("host @{name} all all {}\n", random.pick(&["trust", "reject", "md5"]))
+            format!(
+                "host @{name} all all {}\n",
+                random.pick(&["trust", "reject", "md5"])
+            )
         }
         // No such lines in 15.
         3..=4 if server.major.number() < 16 && !random.errs_in(4) => rule(random, server) + "\n",
@@ -253,7 +275,9 @@ fn list(random: &mut Random, one: impl Fn(&mut Random) -> String) -> String {
 fn databases(random: &mut Random, server: &Server) -> String {
     list(random, |random| match random.below(9) {
         0..=3 => "all".to_owned(),
-        4 => random.pick(&["sameuser", "samerole", "samegroup", "replication"]).to_owned(),
+        4 => random
+            .pick(&["sameuser", "samerole", "samegroup", "replication"])
+            .to_owned(),
         _ => token(random, server),
     })
 }
@@ -261,7 +285,17 @@ fn databases(random: &mut Random, server: &Server) -> String {
 fn roles(random: &mut Random, server: &Server) -> String {
     list(random, |random| match random.below(9) {
         0..=3 => "all".to_owned(),
-        4..=5 => random.pick(&["+staff", "+dba", "+alice", "+none", "+", "\"+staff\"", "+\"staff\""]).to_owned(),
+        4..=5 => random
+            .pick(&[
+                "+staff",
+                "+dba",
+                "+alice",
+                "+none",
+                "+",
+                "\"+staff\"",
+                "+\"staff\"",
+            ])
+            .to_owned(),
         _ => token(random, server),
     })
 }
@@ -273,7 +307,9 @@ fn token(random: &mut Random, server: &Server) -> String {
         0..=4 => random.pick(&common).to_owned(),
         5..=6 => format!("\"{}\"", random.pick(&NAMES).replace('"', "\"\"")),
         7 if random.errs_in(3) => "@missing".to_owned(),
-        7 => random.pick(&["al\"ice\"", "\"al\"ice", "ALICE", "alice\"\"", "\"alice", "@"]).to_owned(),
+        7 => random
+            .pick(&["al\"ice\"", "\"al\"ice", "ALICE", "alice\"\"", "\"alice", "@"])
+            .to_owned(),
         8 => random.pick(&[LONGER, NAMES[21], "é"]).to_owned(),
         _ if server.major.number() < 16 => random.pick(&["/x", "/al.*", "\"/x\""]).to_owned(),
         _ => {
@@ -291,8 +327,27 @@ fn expression(random: &mut Random) -> String {
     if random.errs_in(5) {
         return random
             .pick(&[
-                "a**", "(a", "a)", "[a", "a{2,1}", "*a", "^*", "a{256}", "\\", "a{1", "[[:foo:]]", "[z-a]", "a{1}{2}", "$+", "a|*", "(*a)",
-                "(?a)", "a{2", "[", "[[:alpha:", "a{x}{1}",
+                "a**",
+                "(a",
+                "a)",
+                "[a",
+                "a{2,1}",
+                "*a",
+                "^*",
+                "a{256}",
+                "\\",
+                "a{1",
+                "[[:foo:]]",
+                "[z-a]",
+                "a{1}{2}",
+                "$+",
+                "a|*",
+                "(*a)",
+                "(?a)",
+                "a{2",
+                "[",
+                "[[:alpha:",
+                "a{x}{1}",
             ])
             .to_owned();
     }
@@ -304,8 +359,33 @@ fn understood_or_not(random: &mut Random, beyond: bool) -> String {
     if beyond {
         return random
             .pick(&[
-                "(?i)ALICE", "***:a", "(a)\\1", "\\ma", "(?=a)b", "[a-]", "[[.a.]]", "a{,2}", "{", "(?x)a", "a+?", "a??b", "(|a)", "()", "a||b",
-                "", "^$", "a{x}", "}", "]", "-", "[-a]", "(?:)", "\\y", "[\\d-z]", "(^a)", "(a$)*",
+                "(?i)ALICE",
+                "***:a",
+                "(a)\\1",
+                "\\ma",
+                "(?=a)b",
+                "[a-]",
+                "[[.a.]]",
+                "a{,2}",
+                "{",
+                "(?x)a",
+                "a+?",
+                "a??b",
+                "(|a)",
+                "()",
+                "a||b",
+                "",
+                "^$",
+                "a{x}",
+                "}",
+                "]",
+                "-",
+                "[-a]",
+                "(?:)",
+                "\\y",
+                "[\\d-z]",
+                "(^a)",
+                "(a$)*",
             ])
             .to_owned();
     }
@@ -315,8 +395,35 @@ fn understood_or_not(random: &mut Random, beyond: bool) -> String {
     }
     for _ in 0..1 + random.below(4) {
         let atom = random.pick(&[
-            "a", "al", "li", "ice", "b", "bob", "o", ".", "..", "[a-c]", "[^a-c]", "[[:alpha:]]", "\\w", "\\d", "\\s", "\\W",
-            "(a|b)", "(alice|bob)", "(?:al|ca)", "[]x]", "\\/", "\\.", "x", "(l(i)c)", "é", "[é]", "[\\w ]", "\\D", "[[:cntrl:]]",
+            "a",
+            "al",
+            "li",
+            "ice",
+            "b",
+            "bob",
+            "o",
+            ".",
+            "..",
+            "[a-c]",
+            "[^a-c]",
+            "[[:alpha:]]",
+            "\\w",
+            "\\d",
+            "\\s",
+            "\\W",
+            "(a|b)",
+            "(alice|bob)",
+            "(?:al|ca)",
+            "[]x]",
+            "\\/",
+            "\\.",
+            "x",
+            "(l(i)c)",
+            "é",
+            "[é]",
+            "[\\w ]",
+            "\\D",
+            "[[:cntrl:]]",
         ]);
         let how = random.pick(&["", "", "", "*", "+", "?", "{2}", "{1,3}", "{0,}", "*?", "{0}"]);
         text.push_str(atom);
@@ -342,25 +449,67 @@ fn address(random: &mut Random) -> String {
         11..=12 => format!("{base}/{}", random.pick(&[0, 8, 16, 24])),
         13 => format!("\"{base}/{}\"", bits - 1),
         14 => match base.contains(':') {
-            true => format!("{base} {}", random.pick(&["ffff::", "ffff:ffff:ffff:ffff::", "::", "ff00::ff"])),
-            false => format!("{base} {}", random.pick(&["255.0.0.0", "255.255.255.0", "0.0.0.0", "255.0.255.0", "0xff.0", "4278190080"])),
+            true => format!(
+                "{base} {}",
+                random.pick(&["ffff::", "ffff:ffff:ffff:ffff::", "::", "ff00::ff"])
+            ),
+            false => format!(
+                "{base} {}",
+                random.pick(&[
+                    "255.0.0.0",
+                    "255.255.255.0",
+                    "0.0.0.0",
+                    "255.0.255.0",
+                    "0xff.0",
+                    "4278190080"
+                ])
+            ),
         },
         15 => random
             .pick(&[
-                "10.1/16", "0x0a010203/32", "012.1.2.3/32", "10.1.515/32", "167838211/32", "::ffff:10.1.2.3/128", "::ffff:0:0/96",
-                "fd00::7%1/128", "fe80::1%lo/64", "10.1.2.3/+8", "\"10.1.2.3/ 8\"", "10.1.2.3/08",
+                "10.1/16",
+                "0x0a010203/32",
+                "012.1.2.3/32",
+                "10.1.515/32",
+                "167838211/32",
+                "::ffff:10.1.2.3/128",
+                "::ffff:0:0/96",
+                "fd00::7%1/128",
+                "fe80::1%lo/64",
+                "10.1.2.3/+8",
+                "\"10.1.2.3/ 8\"",
+                "10.1.2.3/08",
             ])
             .to_owned(),
         16 if random.errs_in(2) => random
             .pick(&[
-                "10.1.2.3/33", "10.1.2.3/", "10.1.2.3/x", "10.1.2.3/-1", "host.example.com/24", "10.1.2.3 ::", "fd00::/64 all", "\"all\"",
-                "10.1.2.3,10.1.2.4", "10.1.2.256/32", "1.2.3.4.5/32", "fd00::7%/128", "10.1.2.3 x",
+                "10.1.2.3/33",
+                "10.1.2.3/",
+                "10.1.2.3/x",
+                "10.1.2.3/-1",
+                "host.example.com/24",
+                "10.1.2.3 ::",
+                "fd00::/64 all",
+                "\"all\"",
+                "10.1.2.3,10.1.2.4",
+                "10.1.2.256/32",
+                "1.2.3.4.5/32",
+                "fd00::7%/128",
+                "10.1.2.3 x",
             ])
             .to_owned(),
         _ => random
             .pick(&[
-                "ten.example.com", ".example.com", "TEN.example.com", "example.com", "liar.example.com", "six.example.com", "\"\"", ".",
-                "twenty", "Example.com",
+                "ten.example.com",
+                ".example.com",
+                "TEN.example.com",
+                "example.com",
+                "liar.example.com",
+                "six.example.com",
+                "\"\"",
+                ".",
+                "twenty",
+                "Example.com",
             ])
             .to_owned(),
     }
@@ -377,7 +526,9 @@ fn method(random: &mut Random, kind: &str, server: &Server) -> String {
         13 if kind != "local" && server.gss => random.pick(&["gss", "gss include_realm=0"]).to_owned(),
         13 if kind != "local" => "ident map=m".to_owned(),
         14 if server.ldap => "ldap ldapserver=localhost ldapbasedn=dc=x".to_owned(),
-        13 | 15..=17 if kind == "local" => random.pick(&["peer", "peer map=m", "peer map=n", "ident map=m", "peer map="]).to_owned(),
+        13 | 15..=17 if kind == "local" => random
+            .pick(&["peer", "peer map=m", "peer map=n", "ident map=m", "peer map="])
+            .to_owned(),
         15..=20 if ssl => random
             .pick(&[
                 "cert",
@@ -394,11 +545,35 @@ fn method(random: &mut Random, kind: &str, server: &Server) -> String {
             .to_owned(),
         21 if random.errs_in(2) => random
             .pick(&[
-                "cert", "peer", "gss", "trust clientcert=1", "trust clientcert=verify-full", "trust map=m", "ldap", "TRUST", "trust x", "trust x=y",
-                "sspi", "bsd", "cert clientcert=verify-ca", "ldap ldapprefix=a ldapbasedn=b", "ldap ldapserver=x ldapport=0 ldapprefix=a",
-                "trust,reject", "oauth scope=a issuer=b", "trust clientname=XX", "peer include_realm=1", "krb5", "pam pamservice=x",
-                "password pamservice=x", "ldap ldapprefix=a ldapsearchattribute=u", "radius", "gss krb_realm=X map=m", "trust ldapserver=a",
-                "ldap ldapbasedn=a ldapsearchattribute=u ldapsearchfilter=f", "ldap ldapscheme=foo ldapprefix=a", "gss compat_realm=1",
+                "cert",
+                "peer",
+                "gss",
+                "trust clientcert=1",
+                "trust clientcert=verify-full",
+                "trust map=m",
+                "ldap",
+                "TRUST",
+                "trust x",
+                "trust x=y",
+                "sspi",
+                "bsd",
+                "cert clientcert=verify-ca",
+                "ldap ldapprefix=a ldapbasedn=b",
+                "ldap ldapserver=x ldapport=0 ldapprefix=a",
+                "trust,reject",
+                "oauth scope=a issuer=b",
+                "trust clientname=XX",
+                "peer include_realm=1",
+                "krb5",
+                "pam pamservice=x",
+                "password pamservice=x",
+                "ldap ldapprefix=a ldapsearchattribute=u",
+                "radius",
+                "gss krb_realm=X map=m",
+                "trust ldapserver=a",
+                "ldap ldapbasedn=a ldapsearchattribute=u ldapsearchfilter=f",
+                "ldap ldapscheme=foo ldapprefix=a",
+                "gss compat_realm=1",
             ])
             .to_owned(),
         _ => "trust".to_owned(),
@@ -408,13 +583,33 @@ fn method(random: &mut Random, kind: &str, server: &Server) -> String {
 fn ident_line(random: &mut Random, server: &Server) -> String {
     let map = random.pick(&["m", "m", "m", "n", "\"m\"", "M"]);
     let user = match random.below(10) {
-        0..=2 => random.pick(&["root", "alice", "carol", "bob@example.com", "\"root\"", "CN=alice", "all"]).to_owned(),
+        0..=2 => random
+            .pick(&[
+                "root",
+                "alice",
+                "carol",
+                "bob@example.com",
+                "\"root\"",
+                "CN=alice",
+                "all",
+            ])
+            .to_owned(),
         3 => "\"al\"\"ice\"".to_owned(),
         4 => "\"/x\"".to_owned(),
         5..=7 => random
             .pick(&[
-                "/^(.*)@example\\.com$", "/^([a-z]+)@.*$", "\"/\"", "/^(.*)$", "/^CN=(.*)$", "/(o+)", "/^r(.)(.)t$", "/^(?:al)(ice)$", "/^alice$",
-                "/^(a|b).*$", "/^(x)?alice$", "/oo",
+                "/^(.*)@example\\.com$",
+                "/^([a-z]+)@.*$",
+                "\"/\"",
+                "/^(.*)$",
+                "/^CN=(.*)$",
+                "/(o+)",
+                "/^r(.)(.)t$",
+                "/^(?:al)(ice)$",
+                "/^alice$",
+                "/^(a|b).*$",
+                "/^(x)?alice$",
+                "/oo",
             ])
             .to_owned(),
         _ => {
@@ -428,9 +623,13 @@ fn ident_line(random: &mut Random, server: &Server) -> String {
     };
     let role = match random.below(10) {
         0..=2 => "\\1".to_owned(),
-        3 => random.pick(&["\"\\1\"", "x\\1", "\\1\\1", "al\\1", "/^\\1$"]).to_owned(),
+        3 => random
+            .pick(&["\"\\1\"", "x\\1", "\\1\\1", "al\\1", "/^\\1$"])
+            .to_owned(),
         4 => "all".to_owned(),
-        5 => random.pick(&["+staff", "+dba", "\"all\"", "\"+staff\""]).to_owned(),
+        5 => random
+            .pick(&["+staff", "+dba", "\"all\"", "\"+staff\""])
+            .to_owned(),
         6 => token(random, server),
         _ => format!("\"{}\"", random.pick(&NAMES[..20]).replace('"', "\"\"")),
     };

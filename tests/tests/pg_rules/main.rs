@@ -32,7 +32,10 @@ fn rules_mean_what_the_server_makes_of_them() {
         now.expect("after 1970").as_nanos() as u64
     });
     let servers = scratch::servers();
-    assert!(!servers.is_empty(), "there is no PostgreSQL: run `cargo xtask setup`");
+    assert!(
+        !servers.is_empty(),
+        "there is no PostgreSQL: run `cargo xtask setup`"
+    );
     let pairs = pairs() / servers.len();
     for (number, programs) in servers {
         if let Some(major) = Major::of(number) {
@@ -76,7 +79,10 @@ fn one(real: &Real, files: &Files, random: &mut Random, round: u64, context: &st
     real.put(files);
     let hba = Hba::read(&real.hba_file(), &Disk, &real.server);
     let ident = Ident::read(&real.ident_file(), &Disk, &real.server);
-    let shown = format!("{context}\n--- pg_hba.conf\n{}\n--- pg_ident.conf\n{}", files.hba, files.ident);
+    let shown = format!(
+        "{context}\n--- pg_hba.conf\n{}\n--- pg_ident.conf\n{}",
+        files.hba, files.ident
+    );
     real.compare_reading(&hba, &ident, &shown);
 
     tally.files += 1;

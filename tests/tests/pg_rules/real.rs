@@ -14,8 +14,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind,
 use nix::unistd::Pid;
 use pgfw::postgres::wire::{self, Answer, Asked, Startup};
 use pgfw_hba::{
-    Admission, CertName, ClientCert, Decision, Encryption, From, Hba, HbaLine, Ident, Interface, Login, Major,
-    Method, Server, World,
+    Admission, CertName, ClientCert, Decision, Encryption, From, Hba, HbaLine, Ident, Interface, Login,
+    Major, Method, Server, World,
 };
 use pgfw_tests::scratch::managed::{log_in, to};
 use pgfw_tests::scratch::pki::{Authority, Leaf};
@@ -68,7 +68,8 @@ impl Real {
             let own = scratch.place(name);
             write(&own, &text);
             let over = Path::new("/etc").join(name);
-            mount(Some(&own), &over, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("a file over a file");
+            mount(Some(&own), &over, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+                .expect("a file over a file");
         }
         for address in OWN.iter().filter(|a| !["127.0.0.1/8", "::1/128"].contains(a)) {
             add_address(address);
@@ -192,7 +193,11 @@ impl Real {
     /// Has the server look at both files and waits until it did: it takes pg_hba.conf first, and the maps then.
     pub(crate) fn reload(&self, round: u64, shown: &str) {
         let text = fs::read_to_string(self.scratch.data().join("postmaster.pid")).expect("postmaster.pid");
-        let pid = text.lines().next().and_then(|pid| pid.parse().ok()).expect("a process id");
+        let pid = text
+            .lines()
+            .next()
+            .and_then(|pid| pid.parse().ok())
+            .expect("a process id");
         kill(Pid::from_raw(pid), Signal::SIGHUP).expect("a signal");
         let role = format!("g-{round}");
         until(&format!("the maps of this are loaded:\n{shown}"), || {
@@ -319,8 +324,14 @@ fn plain(from: &str, startup: &Startup) -> io::Result<Answer> {
         IpAddr::V6(_) => AddressFamily::Inet6,
     };
     let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
-    connect(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(there, PORT)))?;
+    bind(
+        socket.as_raw_fd(),
+        &SockaddrStorage::from(SocketAddr::new(from, 0)),
+    )?;
+    connect(
+        socket.as_raw_fd(),
+        &SockaddrStorage::from(SocketAddr::new(there, PORT)),
+    )?;
     let mut stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     wire::start_up(&mut stream, startup)
@@ -334,7 +345,10 @@ const HOSTS: [(&str, &str); 4] = [
 ];
 
 fn hosts() -> String {
-    HOSTS.iter().map(|(address, name)| format!("{address} {name}\n")).collect()
+    HOSTS
+        .iter()
+        .map(|(address, name)| format!("{address} {name}\n"))
+        .collect()
 }
 
 /// What the server would find out.
@@ -349,7 +363,12 @@ impl World for Lab {
         if !exists(role) || !exists(group) {
             return Some(false);
         }
-        let direct = |role: &[u8]| ROLES.iter().find(|(name, _)| name.as_bytes() == role).map(|(_, of)| *of);
+        let direct = |role: &[u8]| {
+            ROLES
+                .iter()
+                .find(|(name, _)| name.as_bytes() == role)
+                .map(|(_, of)| *of)
+        };
         let mut reached = vec![role];
         let mut at = 0;
         while let Some(role) = reached.get(at).copied() {
@@ -385,17 +404,31 @@ impl World for Lab {
 
     fn addresses_of(&self, name: &str) -> Option<Vec<IpAddr>> {
         let found = HOSTS.iter().filter(|(_, own)| *own == name);
-        Some(found.map(|(address, _)| address.parse().expect("an address")).collect())
+        Some(
+            found
+                .map(|(address, _)| address.parse().expect("an address"))
+                .collect(),
+        )
     }
 }
 
 fn same(line: &HbaLine, row: &serde_json::Value, shown: &str) {
     let texts = |patterns: &[pgfw_hba::Pattern]| -> Vec<String> {
-        let texts = patterns.iter().map(|p| String::from_utf8_lossy(&p.token.text).into_owned());
+        let texts = patterns
+            .iter()
+            .map(|p| String::from_utf8_lossy(&p.token.text).into_owned());
         texts.collect()
     };
-    assert_eq!(row["database"], serde_json::json!(texts(&line.databases)), "{row}\n{shown}");
-    assert_eq!(row["user_name"], serde_json::json!(texts(&line.roles)), "{row}\n{shown}");
+    assert_eq!(
+        row["database"],
+        serde_json::json!(texts(&line.databases)),
+        "{row}\n{shown}"
+    );
+    assert_eq!(
+        row["user_name"],
+        serde_json::json!(texts(&line.roles)),
+        "{row}\n{shown}"
+    );
     assert_eq!(row["auth_method"], line.method.name(), "{row}\n{shown}");
     let field = |name: &str| row[name].as_str().map(str::to_owned);
     let address = |name: &str| -> Option<IpAddr> {
@@ -404,7 +437,9 @@ fn same(line: &HbaLine, row: &serde_json::Value, shown: &str) {
     };
     match &line.address {
         None => assert_eq!(field("address"), None, "{row}\n{shown}"),
-        Some(pgfw_hba::Address::All) => assert_eq!(field("address").as_deref(), Some("all"), "{row}\n{shown}"),
+        Some(pgfw_hba::Address::All) => {
+            assert_eq!(field("address").as_deref(), Some("all"), "{row}\n{shown}")
+        }
         Some(pgfw_hba::Address::SameHost) => {
             assert_eq!(field("address").as_deref(), Some("samehost"), "{row}\n{shown}");
         }
@@ -412,7 +447,11 @@ fn same(line: &HbaLine, row: &serde_json::Value, shown: &str) {
             assert_eq!(field("address").as_deref(), Some("samenet"), "{row}\n{shown}");
         }
         Some(pgfw_hba::Address::Name(name)) => {
-            assert_eq!(field("address").map(String::into_bytes).as_ref(), Some(name), "{row}\n{shown}");
+            assert_eq!(
+                field("address").map(String::into_bytes).as_ref(),
+                Some(name),
+                "{row}\n{shown}"
+            );
         }
         Some(pgfw_hba::Address::Net { net, mask }) => {
             assert_eq!(address("address"), Some(*net), "{row}\n{shown}");
