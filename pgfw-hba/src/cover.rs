@@ -79,14 +79,18 @@ pub fn reach<'a>(hba: &'a Hba, world: &dyn World) -> Vec<Reach<'a>> {
                 for role in line.roles.iter().filter(|p| p.can_match()) {
                     let mut from = known[place].clone().unwrap_or_else(Ranges::all);
                     for (n, (other, theirs)) in earlier() {
+                        // Most lines of a long file are for other addresses, which is seen at once.
+                        let Some(theirs) = theirs.as_ref().filter(|theirs| theirs.meets(&from)) else {
+                            continue;
+                        };
                         let takes = other.connection.is_for(kind)
                             && other.databases.iter().any(|p| p.covers_database(database))
                             && other.roles.iter().any(|p| p.covers_role(role));
-                        let Some(theirs) = theirs.as_ref().filter(|_| takes) else {
+                        if !takes {
                             continue;
-                        };
+                        }
                         let left = from.without(theirs);
-                        if left != from && !reach.taken_by.contains(&n) {
+                        if !reach.taken_by.contains(&n) {
                             reach.taken_by.push(n);
                         }
                         from = left;
@@ -102,6 +106,7 @@ pub fn reach<'a>(hba: &'a Hba, world: &dyn World) -> Vec<Reach<'a>> {
                 }
             }
         }
+        reach.taken_by.sort_unstable();
         reach
     };
     hba.lines.iter().enumerate().map(one).collect()

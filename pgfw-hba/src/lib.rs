@@ -21,6 +21,8 @@
 //! `src/backend/libpq/hba.c` and `src/backend/utils/misc/conffiles.c`; what differs between majors is asked of
 //! [`Major`] where it differs.
 
+#![forbid(unsafe_code)]
+
 mod address;
 mod check;
 mod cover;

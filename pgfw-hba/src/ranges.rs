@@ -65,6 +65,12 @@ impl Ranges {
         self.0.iter().any(|r| r.first <= address && address <= r.last)
     }
 
+    /// Whether they have an address in common.
+    pub fn meets(&self, other: &Ranges) -> bool {
+        let meet = |a: &Range, b: &Range| a.first <= b.last && b.first <= a.last;
+        self.0.iter().any(|a| other.0.iter().any(|b| meet(a, b)))
+    }
+
     #[must_use]
     pub fn union(&self, other: &Ranges) -> Ranges {
         Ranges::of(self.iter().chain(other.iter()))

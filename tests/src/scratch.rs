@@ -195,6 +195,18 @@ pub fn servers() -> Vec<(u16, PathBuf)> {
     servers
 }
 
+/// What a test draws from: `PGFW_SEED`, by which a failure is repeated, or the time.
+pub fn seed() -> u64 {
+    let given = std::env::var("PGFW_SEED").ok();
+    given.map_or_else(
+        || {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            now.expect("after 1970").as_nanos() as u64
+        },
+        |seed| seed.parse().expect("PGFW_SEED is a number"),
+    )
+}
+
 /// Gives this namespace an address to connect from: an address of its own is its own source.
 pub fn add_address(address: &str) {
     ip(&["address", "add", address, "dev", "lo"]);

@@ -21,9 +21,14 @@ pub(crate) struct Arguments {
     /// Only the tests that need no root.
     #[arg(long)]
     pure: bool,
+    /// Have the tests that draw from a seed draw for minutes: 100,000 logins are compared with real servers.
+    #[arg(long, conflicts_with = "pure")]
+    long: bool,
 }
 
-const PURE: [&str; 3] = ["pgfw-common", "pgfw", "xtask"];
+const PURE: [&str; 4] = ["pgfw-common", "pgfw-hba", "pgfw", "xtask"];
+/// What tests that draw from a seed look at to draw longer.
+const LONG: &str = "PGFW_LONG";
 const ROOT: &str = "pgfw-tests";
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -48,7 +53,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
                 let mut root = shell::cargo();
                 root.args(["test", "--no-fail-fast", "--package", ROOT])
                     .env("PGFW_BIN", &binary);
-                root.args(runner(&binary, &[])?);
+                let more: &[(&str, &str)] = if arguments.long { &[(LONG, "1")] } else { &[] };
+                root.envs(more.iter().copied());
+                root.args(runner(&binary, more)?);
                 // A lab takes memory and both cores: more of them at once only wait for each other.
                 tally.count(root.args(["--", "--test-threads", "2"]).args(&arguments.filter))?;
             }

@@ -36,6 +36,7 @@ proptest! {
             prop_assert_eq!(a.without(&b).contains(at), a.contains(at) && !b.contains(at));
             prop_assert_eq!(a.within(&b).contains(at), a.contains(at) && b.contains(at));
         }
+        prop_assert_eq!(a.meets(&b), !a.within(&b).is_empty());
         // One way to write each.
         prop_assert_eq!(a.union(&b), b.union(&a));
         prop_assert_eq!(a.without(&b).union(&a.within(&b)), a.clone());

@@ -1,5 +1,6 @@
 //! pgfw-hba reads rules and judges logins as PostgreSQL does: random files and random logins, asked of both.
 
+mod fields;
 mod generate;
 mod random;
 mod real;
@@ -26,11 +27,7 @@ const LOGINS: usize = 20;
 
 #[test]
 fn rules_mean_what_the_server_makes_of_them() {
-    let seed = std::env::var("PGFW_SEED").ok().and_then(|s| s.parse().ok());
-    let seed = seed.unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.expect("after 1970").as_nanos() as u64
-    });
+    let seed = scratch::seed();
     let servers = scratch::servers();
     assert!(
         !servers.is_empty(),
@@ -53,7 +50,8 @@ fn compare(major: Major, programs: &Path, seed: u64, pairs: usize) {
     while tally.pairs < pairs {
         round += 1;
         let context = format!("PostgreSQL {}, PGFW_SEED={seed}, round {round}", major.number());
-        let mut random = Random::new(seed, round);
+        // Each major has sequences of its own.
+        let mut random = Random::new(seed ^ u64::from(major.number()) << 48, round);
         let files = generate::files(&mut random, &real.server, round);
         one(&real, &files, &mut random, round, &context, &mut tally);
     }
