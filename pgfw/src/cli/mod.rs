@@ -14,6 +14,8 @@ mod list;
 mod off;
 mod output;
 mod pg;
+mod pg_verify;
+mod pg_who;
 mod question;
 mod reload;
 mod run;

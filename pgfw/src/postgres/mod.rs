@@ -9,12 +9,14 @@ mod error;
 mod giving;
 mod half_open;
 pub mod hba;
+mod inspect;
 mod kept;
 mod owner;
 pub mod prove;
 mod release;
 mod reload;
 mod renew;
+mod rules;
 mod sessions;
 pub mod settings;
 mod sql;
@@ -27,10 +29,12 @@ pub use apply::{Applied, Override, Step, TlsMaterial, apply};
 pub use cluster::{Running, Server};
 pub use error::PostgresError;
 pub use half_open::{CutOff, cut_off, destroy_half_open};
+pub use inspect::{Inspection, inspect};
 pub use owner::Owner;
 pub use release::{Given, Leave, Released, release};
 pub use reload::reload;
 pub use renew::{Renewal, Standing, renew, standing};
+pub use rules::{LiveWorld, Rules};
 pub use sessions::{
     Session, Target, decimal, is_superuser, missing_roles, sessions, shown_dn, terminate_sessions,
 };

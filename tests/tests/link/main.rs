@@ -19,5 +19,6 @@ mod obstacles;
 mod opening;
 mod renewal;
 mod revocation;
+mod rules;
 mod stage;
 mod standstill;
