@@ -20,6 +20,7 @@ use tempfile::TempDir;
 pub struct Scratch {
     directory: TempDir,
     server: Option<Child>,
+    programs: PathBuf,
 }
 
 const BIN: &str = "/usr/lib/postgresql/15/bin";
@@ -36,6 +37,11 @@ impl Scratch {
 
     /// The same, not started.
     pub fn stopped() -> Scratch {
+        Scratch::of(Path::new(BIN))
+    }
+
+    /// The same of the programs in that folder.
+    pub fn of(programs: &Path) -> Scratch {
         // Threads and processes that this thread makes from here on live there too.
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace takes root");
         ip(&["link", "set", "lo", "up"]);
@@ -47,6 +53,7 @@ impl Scratch {
         let scratch = Scratch {
             directory,
             server: None,
+            programs: programs.to_owned(),
         };
         for path in [scratch.data(), scratch.sockets()] {
             fs::create_dir(&path).expect("a directory");
@@ -57,7 +64,7 @@ impl Scratch {
             )
             .expect("chown");
         }
-        let made = as_postgres(&format!("{BIN}/initdb"))
+        let made = as_postgres(programs.join("initdb"))
             .args(["--no-sync", "--auth-local=peer", "--auth-host=scram-sha-256"])
             .args(["--encoding=UTF8", "--locale=C.UTF-8", "-D"])
             .arg(scratch.data())
@@ -76,7 +83,7 @@ impl Scratch {
     /// Starts the server and waits until it is ready.
     pub fn run(&mut self) {
         let log = File::create(self.directory.path().join("log")).expect("a log");
-        let server = as_postgres(&format!("{BIN}/postgres"))
+        let server = as_postgres(self.programs.join("postgres"))
             .arg("-D")
             .arg(self.data())
             .stdin(Stdio::null())
@@ -163,6 +170,43 @@ impl Drop for Scratch {
     }
 }
 
+/// The servers there are: major version and folder of programs. Debian's, and those of a folder that `PGFW_SERVERS`
+/// names (`16/bin`, `17/bin` …).
+pub fn servers() -> Vec<(u16, PathBuf)> {
+    let folders = [
+        Some("/usr/lib/postgresql".into()),
+        std::env::var_os("PGFW_SERVERS"),
+    ];
+    let entries = folders
+        .into_iter()
+        .flatten()
+        .flat_map(fs::read_dir)
+        .flatten()
+        .flatten();
+    let mut servers: Vec<(u16, PathBuf)> = entries
+        .filter_map(|entry| {
+            let programs = entry.path().join("bin");
+            let major = entry.file_name().to_str()?.parse().ok()?;
+            programs.join("initdb").exists().then_some((major, programs))
+        })
+        .collect();
+    servers.sort();
+    servers.dedup_by_key(|(major, _)| *major);
+    servers
+}
+
+/// What a test draws from: `PGFW_SEED`, by which a failure is repeated, or the time.
+pub fn seed() -> u64 {
+    let given = std::env::var("PGFW_SEED").ok();
+    given.map_or_else(
+        || {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            now.expect("after 1970").as_nanos() as u64
+        },
+        |seed| seed.parse().expect("PGFW_SEED is a number"),
+    )
+}
+
 /// Gives this namespace an address to connect from: an address of its own is its own source.
 pub fn add_address(address: &str) {
     ip(&["address", "add", address, "dev", "lo"]);
@@ -182,7 +226,7 @@ pub fn postgres() -> User {
 }
 
 /// A command that runs as that user.
-pub fn as_postgres(program: &str) -> Command {
+pub fn as_postgres(program: impl AsRef<std::ffi::OsStr>) -> Command {
     let user = postgres();
     let mut command = Command::new(program);
     command

@@ -21,9 +21,16 @@ pub(crate) struct Arguments {
     /// Only the tests that need no root.
     #[arg(long)]
     pure: bool,
+    /// Have the tests that draw from a seed draw for minutes: 100,000 logins are compared with real servers.
+    #[arg(long, conflicts_with = "pure")]
+    long: bool,
 }
 
-const PURE: [&str; 3] = ["pgfw-common", "pgfw", "xtask"];
+const PURE: [&str; 4] = ["pgfw-common", "pgfw-hba", "pgfw", "xtask"];
+/// What tests that draw from a seed look at to draw longer.
+const LONG: &str = "PGFW_LONG";
+/// Further servers to test against, and the seed to repeat.
+const HANDED_ON: [&str; 2] = ["PGFW_SERVERS", "PGFW_SEED"];
 const ROOT: &str = "pgfw-tests";
 
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
@@ -48,7 +55,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
                 let mut root = shell::cargo();
                 root.args(["test", "--no-fail-fast", "--package", ROOT])
                     .env("PGFW_BIN", &binary);
-                root.args(runner(&binary, &[])?);
+                let handed = HANDED_ON
+                    .iter()
+                    .filter_map(|key| Some((*key, std::env::var(key).ok()?)));
+                let mut more: Vec<(&str, String)> = handed.collect();
+                more.extend(arguments.long.then(|| (LONG, "1".to_owned())));
+                root.envs(more.iter().cloned());
+                let more: Vec<(&str, &str)> =
+                    more.iter().map(|(key, value)| (*key, value.as_str())).collect();
+                root.args(runner(&binary, &more)?);
                 // A lab takes memory and both cores: more of them at once only wait for each other.
                 tally.count(root.args(["--", "--test-threads", "2"]).args(&arguments.filter))?;
             }

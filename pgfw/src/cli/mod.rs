@@ -17,6 +17,8 @@ mod off;
 mod output;
 mod passphrase;
 mod pg;
+mod pg_verify;
+mod pg_who;
 mod question;
 mod reload;
 mod run;

@@ -31,6 +31,14 @@ pub(super) enum Pg {
         #[arg(long)]
         keep: bool,
     },
+    /// Whether filter and rules agree, and what is drift, overridden, or unfit for a restart; exits 1 if anything is found.
+    Verify {
+        /// Only this `[[postgres]]` section; default: every one.
+        #[arg(value_name = "NAME")]
+        cluster: Option<String>,
+    },
+    /// Which line of the server's rules decides a login, what happens then, and whether the filter lets it through.
+    Who(super::pg_who::WhoArguments),
 }
 
 impl Pg {
@@ -50,6 +58,8 @@ impl Pg {
                     print,
                 )
             }
+            Pg::Verify { cluster } => super::pg_verify::run(context, cluster.as_deref()),
+            Pg::Who(arguments) => arguments.run(context),
             Pg::Release { cluster, keep } => {
                 context.require_root("pg release")?;
                 let names = ops::clusters_to_release(&context.paths, cluster.as_deref())?;

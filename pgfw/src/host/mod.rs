@@ -3,6 +3,7 @@
 pub mod forwarding;
 pub mod interfaces;
 pub mod lifelines;
+pub mod names;
 pub mod places;
 pub mod sock_diag;
 pub mod sshd;

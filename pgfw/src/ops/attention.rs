@@ -121,7 +121,7 @@ impl Engine {
     }
 
     /// Where PostgreSQL listens and no policy stands, whatever `firewall.interfaces` says.
-    fn open_servers(&self, config: &Config) -> Result<Vec<String>, Failure> {
+    pub(super) fn open_servers(&self, config: &Config) -> Result<Vec<String>, Failure> {
         let covered: Vec<String> = match &self.datapath {
             Some(datapath) => datapath
                 .attached()?

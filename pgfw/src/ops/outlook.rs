@@ -88,7 +88,8 @@ impl Engine {
     }
 }
 
-fn own_addresses() -> BTreeSet<IpAddr> {
+/// Every address of this host.
+pub(super) fn own_addresses() -> BTreeSet<IpAddr> {
     let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
     all.filter_map(|interface| address(&interface)).collect()
 }

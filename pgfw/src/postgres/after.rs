@@ -19,7 +19,13 @@ pub(super) fn look_after(
         "select name from pg_settings where pending_restart order by name",
         &[],
     )?;
-    let ours = live.conf_paths();
+    applied.overridden = overridden(&sql, &live.conf_paths())?;
+    applied.missing_roles = super::sessions::missing(&sql, config)?;
+    Ok(())
+}
+
+/// Settings of the files named that something else overrides.
+pub(super) fn overridden(sql: &Sql, ours: &[String]) -> Result<Vec<Override>, PostgresError> {
     // The last entry of a name counts; ours are those that our file has.
     let rows = sql.query(
         "select distinct on (name) name, sourcefile from pg_file_settings where name in \
@@ -31,20 +37,17 @@ pub(super) fn look_after(
         let by = by.filter(|f| !ours.contains(f))?;
         Some(Override { name: name?, by })
     });
-    applied.overridden = by_file.collect();
+    let mut all: Vec<Override> = by_file.collect();
     let by_option = sql.column(
         "select name from pg_settings where source = 'command line' and name in \
          (select name from pg_file_settings where sourcefile = any($1)) order by name",
         &[&ours],
     )?;
-    applied
-        .overridden
-        .extend(by_option.into_iter().map(|name| Override {
-            name,
-            by: "command line".to_owned(),
-        }));
-    applied.missing_roles = super::sessions::missing(&sql, config)?;
-    Ok(())
+    all.extend(by_option.into_iter().map(|name| Override {
+        name,
+        by: "command line".to_owned(),
+    }));
+    Ok(all)
 }
 
 /// What restarts a cluster's server.

@@ -18,6 +18,8 @@ pub enum PostgresError {
     NoDataDirectory { cluster: String, path: PathBuf },
     #[error("no `postgres` program of major version {major} is installed")]
     NoProgram { major: u16 },
+    #[error("cluster `{cluster}` is PostgreSQL {major}, whose rules pgfw cannot read")]
+    UnknownGrammar { cluster: String, major: u16 },
     #[error("{} belongs to uid {uid}, which has no user name", path.display())]
     NoOwner { path: PathBuf, uid: u32 },
     #[error("`postgres -C {setting}` does not accept {}: {message}", config_file.display())]
@@ -94,6 +96,7 @@ impl Explain for PostgresError {
             PostgresError::NotManaged { .. }
             | PostgresError::NotApplied { .. }
             | PostgresError::NoProgram { .. }
+            | PostgresError::UnknownGrammar { .. }
             | PostgresError::NoOwner { .. }
             | PostgresError::Settings { .. }
             | PostgresError::File { .. }
@@ -129,6 +132,7 @@ impl Explain for PostgresError {
             PostgresError::NoProgram { major } => format!(
                 "Install the server package (postgresql-{major}), or start the server, so that its program is found."
             ),
+            PostgresError::UnknownGrammar { .. } => "Use PostgreSQL 15 to 18, or a newer pgfw.".to_owned(),
             PostgresError::NoOwner { path, uid: _ } => {
                 format!("Give {} to the user that runs the server.", path.display())
             }

@@ -20,6 +20,7 @@ mod opening;
 mod renewal;
 mod revocation;
 mod rotation;
+mod rules;
 mod sealed;
 mod stage;
 mod standstill;

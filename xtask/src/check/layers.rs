@@ -82,6 +82,10 @@ pub(super) fn findings(sources: &Sources) -> Vec<String> {
     let mut found: Vec<String> = product
         .flat_map(|source| module(source).into_iter().chain(confined(source)))
         .collect();
+    let alone = sources
+        .rust()
+        .filter(|source| source.path.starts_with("pgfw-hba/"));
+    found.extend(alone.flat_map(stands_alone));
     found.extend(
         sources
             .rust()
@@ -132,6 +136,15 @@ fn confined(source: &Source) -> Vec<String> {
         }
     }
     found
+}
+
+/// pgfw-hba can be published by itself.
+fn stands_alone(source: &Source) -> Vec<String> {
+    let others = ["pgfw::", "pgfw_common", "pgfw_tests"];
+    let named = code(source).filter(|(_, line)| others.iter().any(|other| names(line, other)));
+    named
+        .map(|(number, _)| format!("{}:{number}: pgfw-hba knows nothing of pgfw", source.path))
+        .collect()
 }
 
 /// pgfw-common runs in the kernel: whoever needs std there has mistaken the crate.
@@ -204,6 +217,12 @@ mod tests {
         );
         assert!(check("pgfw/src/datapath/loader.rs", "use aya::programs::Xdp;").is_empty());
         assert!(check("pgfw/src/host/links.rs", "let himalaya = maya::peak();").is_empty());
+    }
+
+    #[test]
+    fn the_evaluator_stands_alone() {
+        assert_eq!(check("pgfw-hba/src/hba.rs", "use pgfw::config::Config;").len(), 1);
+        assert!(check("pgfw-hba/src/hba.rs", "use pgfw_hba::Hba;").is_empty());
     }
 
     #[test]

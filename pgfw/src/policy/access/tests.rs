@@ -4,7 +4,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::postgres::hba::eval::{Attempt, Decision, From, Rules, To};
+use crate::postgres::hba::judge::{Attempt, Decision, From, Rules, To};
 use crate::postgres::hba::{Input, render};
 
 fn config(sections: &str) -> Config {

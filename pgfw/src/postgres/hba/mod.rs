@@ -1,7 +1,8 @@
-//! pg_hba.conf and pg_ident.conf as text: rendered from access cells, and read back. Pure.
+//! pg_hba.conf and pg_ident.conf as text, rendered from access cells. Pure.
 
-pub mod eval;
 pub mod ident;
+#[cfg(test)]
+pub(crate) mod judge;
 pub mod quote;
 pub mod render;
 #[cfg(test)]

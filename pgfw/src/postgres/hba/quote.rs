@@ -54,23 +54,3 @@ fn escaped(text: &str) -> String {
     }
     out
 }
-
-/// The name that an expression of [`name`]'s form matches; `None` for any other expression.
-pub(super) fn unescaped(expression: &str) -> Option<String> {
-    let body = expression.strip_prefix("/^")?.strip_suffix('$')?;
-    let mut out = String::new();
-    let mut chars = body.chars();
-    while let Some(c) = chars.next() {
-        let plain = !c.is_ascii() || c.is_ascii_alphanumeric() || c == '_';
-        match c {
-            '\\' => out.push(
-                chars
-                    .next()
-                    .filter(|n| n.is_ascii() && !n.is_ascii_alphanumeric())?,
-            ),
-            c if plain => out.push(c),
-            _ => return None,
-        }
-    }
-    Some(out)
-}

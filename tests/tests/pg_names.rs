@@ -1,0 +1,290 @@
+//! Names are hostile: each token that pgfw renders means exactly its name, to real servers and to pgfw-hba alike.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which panic where it happened"
+)]
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pgfw::postgres::hba::quote;
+use pgfw::postgres::tls::{self, Version};
+use pgfw::postgres::wire::{self, Answer, Startup};
+use pgfw_hba::{Admission, Decision, Disk, From, Hba, Ident, Login, Major, Nothing, Server};
+use pgfw_tests::scratch::managed::{at, credential, to};
+use pgfw_tests::scratch::pki::{Authority, Leaf};
+use pgfw_tests::scratch::{PORT, Scratch, seed, servers, until, write};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+/// Any name that pgfw.toml takes (1 to 63 bytes, no NUL, no line break), and most often of what means something.
+fn name() -> impl Strategy<Value = String> {
+    let words = [
+        "all",
+        "replication",
+        "sameuser",
+        "samerole",
+        "samegroup",
+        "samehost",
+        "samenet",
+        "include",
+        "include_dir",
+        "local",
+        "host",
+        "+staff",
+        "@names",
+        "/",
+        "/.*",
+        "/^a$",
+        "/all",
+        "\\1",
+        "\"",
+        "\"\"",
+        "#",
+        ",",
+        "a\\",
+        "\u{b}",
+        "\t",
+        " ",
+        "%",
+        "$",
+        "''",
+    ];
+    let fits = |name: &String| !name.is_empty() && name.len() <= 63;
+    prop_oneof![
+        3 => proptest::sample::select(words.to_vec()).prop_map(str::to_owned),
+        3 => "[ab/+@,#\"' \\\\.*^$(){}|\\[\\]?=!<>:~&%\u{1}\t\u{7f}é\u{1f600}-]{1,8}",
+        2 => "/[a-c.*+?(){}\\[\\]|^$\\\\ \"#,é]{0,8}",
+        2 => "[^\u{0}\n\r]{1,20}",
+        1 => "[!-~]{63}",
+    ]
+    .prop_filter("1 to 63 bytes", fits)
+}
+
+/// Names that are nearly that one.
+fn neighbours(name: &str) -> Vec<String> {
+    let chars: Vec<char> = name.chars().collect();
+    let mut all = vec![
+        format!("{name}x"),
+        format!("x{name}"),
+        format!("/{name}"),
+        format!("+{name}"),
+        name.to_uppercase(),
+        name.to_lowercase(),
+        name.replace('\\', ""),
+        name.replace('"', ""),
+        name.trim_start_matches('/').to_owned(),
+        name.trim().to_owned(),
+        "alice".to_owned(),
+        "a".to_owned(),
+    ];
+    if chars.len() > 1 {
+        all.push(chars[1..].iter().collect());
+        all.push(chars[..chars.len() - 1].iter().collect());
+    }
+    // The server cuts what is longer, and takes no empty role.
+    all.retain(|other| !other.is_empty() && other.len() <= 63);
+    all
+}
+
+struct Real {
+    scratch: Scratch,
+    server: Server,
+    clients: Authority,
+}
+
+impl Real {
+    fn start(major: Major, programs: &Path) -> Real {
+        let mut scratch = Scratch::of(programs);
+        let (authority, clients) = (Authority::new("servers"), Authority::new("clients"));
+        let own = authority.server("db.example.com", &[1]);
+        let user = pgfw_tests::scratch::postgres();
+        for (name, text) in [
+            ("server.crt", &own.certificate),
+            ("server.key", &own.key),
+            ("ca.crt", &clients.certificate),
+        ] {
+            let path = scratch.data().join(name);
+            write(&path, text);
+            std::os::unix::fs::chown(&path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        }
+        scratch
+            .configure("ssl = on\nssl_ca_file = 'ca.crt'\nmax_connections = 200\nlog_min_messages = panic\n");
+        scratch.run();
+        Real {
+            scratch,
+            server: Server::of(major),
+            clients,
+        }
+    }
+
+    /// Puts rules in force behind a marker of the round's, and reads them back.
+    fn load(&self, round: usize, hba: &str, ident: &str) -> (Hba, Ident) {
+        let data = self.scratch.data();
+        let (hba_file, ident_file) = (data.join("pg_hba.conf"), data.join("pg_ident.conf"));
+        let role = format!("round-{round}");
+        let text = format!(
+            "local \"the marker\" all peer map=marker\nlocal \"the marker\" all reject\n{hba}\
+             local all all reject\nhost all all all reject\n"
+        );
+        write(&hba_file, &text);
+        write(&ident_file, &format!("{ident}marker root {role}\n"));
+        let pid = fs::read_to_string(data.join("postmaster.pid")).unwrap();
+        let pid = pid.lines().next().unwrap().parse().unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGHUP).unwrap();
+        until(&format!("the server takes\n{text}\n{ident}"), || {
+            self.local(&role, "the marker") == Answer::Ok
+        });
+        let read = (
+            Hba::read(&hba_file, &Disk, &self.server),
+            Ident::read(&ident_file, &Disk, &self.server),
+        );
+        assert!(
+            read.0.errors.is_empty() && read.0.doubts.is_empty(),
+            "{:?}",
+            read.0
+        );
+        assert!(
+            read.1.errors.is_empty() && read.1.doubts.is_empty(),
+            "{:?}",
+            read.1
+        );
+        read
+    }
+
+    fn local(&self, user: &str, database: &str) -> Answer {
+        let path = self.scratch.sockets().join(format!(".s.PGSQL.{PORT}"));
+        wire::start_up(&mut wire::connect_unix(&path).unwrap(), &to(user, database)).unwrap()
+    }
+
+    fn tls(&self, leaf: &Leaf, startup: &Startup) -> Answer {
+        let mut session = tls::connect(
+            at("127.0.0.1".parse().unwrap()),
+            Some(credential(leaf)),
+            Version::V1_3,
+        )
+        .unwrap();
+        session.start_up(startup).unwrap()
+    }
+}
+
+fn draw(runner: &mut TestRunner, many: usize) -> Vec<String> {
+    (0..many)
+        .map(|_| name().new_tree(runner).unwrap().current())
+        .collect()
+}
+
+fn on_each_server(test: impl Fn(&Real, &mut TestRunner, &str) + Send + Sync + Copy + 'static) {
+    let seed = seed();
+    for (number, programs) in servers() {
+        let Some(major) = Major::of(number) else { continue };
+        let context = format!("PostgreSQL {number}, PGFW_SEED={seed}");
+        let work = move || {
+            let bytes: [u8; 32] = std::array::from_fn(|n| seed.to_le_bytes()[n % 8]);
+            let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+            let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+            test(&Real::start(major, &programs), &mut runner, &context);
+        };
+        // Namespaces are a thread's.
+        let done = std::thread::spawn(work).join();
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    }
+}
+
+const BATCHES: usize = 12;
+const NAMES: usize = 8;
+
+#[test]
+fn p01_p02_p03_a_rendered_name_is_that_name_and_no_other() {
+    on_each_server(|real, runner, context| {
+        let major = real.server.major.number();
+        for round in 0..BATCHES {
+            let pairs: Vec<(String, String)> =
+                draw(runner, NAMES).into_iter().zip(draw(runner, NAMES)).collect();
+            let rule = |(database, role): &(String, String)| {
+                format!(
+                    "local {} {} trust\n",
+                    quote::name(database, major),
+                    quote::name(role, major)
+                )
+            };
+            let rules: String = pairs.iter().map(rule).collect();
+            let (hba, _) = real.load(round, &rules, "");
+            let mut let_in = 0;
+            for (database, role) in &pairs {
+                let near = neighbours(database)
+                    .into_iter()
+                    .map(|other| (other, role.clone()));
+                let nearer = neighbours(role)
+                    .into_iter()
+                    .map(|other| (database.clone(), other));
+                for (database, role) in std::iter::once((database.clone(), role.clone()))
+                    .chain(near)
+                    .chain(nearer)
+                {
+                    let expected = pairs.iter().any(|pair| *pair == (database.clone(), role.clone()));
+                    let answer = real.local(&role, &database);
+                    let shown = format!("{context}: {role:?} in {database:?}\n{rules}");
+                    assert_eq!(answer == Answer::Ok, expected, "{answer:?}: {shown}");
+                    let login = Login {
+                        from: From::Local,
+                        database: database.as_bytes(),
+                        role: role.as_bytes(),
+                        replication: false,
+                    };
+                    let Decision::Line(line) = hba.decide(&login, &Nothing) else {
+                        panic!("{shown}")
+                    };
+                    assert_eq!(line.method.name() == "trust", expected, "{shown}");
+                    let_in += usize::from(expected);
+                }
+            }
+            assert!(let_in >= NAMES, "{context}");
+        }
+    });
+}
+
+/// In pg_ident.conf a name that begins with `/` has no token as system user, and every other token means its name.
+#[test]
+fn p01_p02_a_rendered_identity_is_that_identity_and_no_other() {
+    on_each_server(|real, runner, context| {
+        let major = real.server.major.number();
+        for round in 0..BATCHES / 2 {
+            let mut rows = Vec::new();
+            let mut maps = String::new();
+            for (user, role) in draw(runner, NAMES).into_iter().zip(draw(runner, NAMES)) {
+                match quote::system_user(&user) {
+                    Some(token) => maps.push_str(&format!("m {token} {}\n", quote::name(&role, major))),
+                    None => assert!(user.starts_with('/'), "{context}: {user:?} is refused"),
+                }
+                rows.push((user, role));
+            }
+            let (_, ident) = real.load(round, "hostssl all all all cert map=m\n", &maps);
+            for (number, (user, role)) in rows.iter().enumerate() {
+                let near = neighbours(user).into_iter().take(3);
+                for (nth, user) in std::iter::once(user.clone()).chain(near).enumerate() {
+                    let leaf = real
+                        .clients
+                        .client(&user, &[1, round as u8, number as u8, nth as u8]);
+                    let roles = neighbours(role).into_iter().take(3);
+                    for role in std::iter::once(role.clone()).chain(roles) {
+                        let meant = |row: &(String, String)| {
+                            !row.0.starts_with('/') && *row == (user.clone(), role.clone())
+                        };
+                        let expected = rows.iter().any(meant);
+                        let answer = real.tls(&leaf, &to(&role, "app"));
+                        let shown = format!("{context}: {user:?} as {role:?}\n{maps}");
+                        assert_eq!(answer == Answer::Ok, expected, "{answer:?}: {shown}");
+                        let ours = ident.admits(Some(b"m"), user.as_bytes(), role.as_bytes(), &Nothing);
+                        assert_eq!(matches!(ours, Admission::Line(_)), expected, "{shown}");
+                    }
+                }
+            }
+        }
+    });
+}
