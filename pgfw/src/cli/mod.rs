@@ -14,6 +14,7 @@ mod list;
 mod off;
 mod output;
 mod pg;
+mod pg_trial;
 mod question;
 mod reload;
 mod run;

@@ -52,6 +52,7 @@ pub struct Engine {
     /// What the journal was last told of the lists.
     pub(super) alarmed: Vec<Failure>,
     pub(super) renewals: super::renewal::Renewals,
+    pub(super) trials: super::trials::Trials,
     pub(super) waiting: super::work::Waiting,
     /// Whoever ends sessions holds one more of it, for as long as that takes.
     pub(super) ending: std::sync::Arc<()>,
@@ -122,6 +123,7 @@ impl Engine {
             crls_looked_at: None,
             alarmed: Vec::new(),
             renewals: super::renewal::Renewals::default(),
+            trials: super::trials::Trials::default(),
             waiting: super::work::Waiting::default(),
             ending: std::sync::Arc::new(()),
         })

@@ -24,6 +24,7 @@ mod sessions;
 mod start;
 mod status;
 mod trial;
+mod trials;
 mod unrecorded;
 mod work;
 
@@ -41,3 +42,4 @@ pub use revoke::{Begun, Ended, Layer, Revoke, Revoked};
 pub use sessions::{EndedSessions, SessionWork};
 pub use start::Started;
 pub use status::status_without_daemon;
+pub use trials::{SettledTrials, TrialWork, on_trial, settle_trial, settle_when_due, unfinished};

@@ -11,6 +11,7 @@ use super::renewal::RenewalWork;
 use super::revoke::Reach;
 use super::sessions::SessionWork;
 use super::start::Settled;
+use super::trials::TrialWork;
 use crate::api::Changed;
 use crate::clock::{BootTime, Now};
 use crate::config::Config;
@@ -224,11 +225,14 @@ impl Engine {
     /// The lock cannot be taken, or the kernel's record not be read; what else fails is in the answer.
     pub fn round(&mut self) -> Result<Round, Failure> {
         let _lock = self.lock()?;
+        // No part of the filter, and nothing of it is asked.
+        let (look, trials) = self.trials();
         if self.is_taken_off()? {
             return Ok(Round {
-                next: Some(BootTime(Now::read().boot.0 + RETRY_NS)),
+                next: earliest(look, Some(BootTime(Now::read().boot.0 + RETRY_NS))),
                 sessions: None,
                 renewals: None,
+                trials,
                 failed: None,
             });
         }
@@ -277,9 +281,10 @@ impl Engine {
         let retry = (!self.unrecorded.is_empty() || !self.complaints.is_empty())
             .then(|| BootTime(Now::read().boot.0 + RETRY_NS));
         Ok(Round {
-            next: earliest(earliest(next, deadline), retry),
+            next: earliest(earliest(earliest(next, look), deadline), retry),
             sessions,
             renewals,
+            trials,
             failed,
         })
     }
@@ -442,6 +447,8 @@ pub struct Round {
     pub sessions: Option<SessionWork>,
     /// Server certificates to renew, which takes one as well.
     pub renewals: Option<RenewalWork>,
+    /// Applies to settle, which takes one as well.
+    pub trials: Option<TrialWork>,
     /// The first part that failed; every other was tried.
     pub failed: Option<Failure>,
 }

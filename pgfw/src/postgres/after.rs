@@ -1,6 +1,6 @@
 //! What is left to do or to know once an apply counts.
 
-use super::apply::{Applied, Override};
+use super::applied::{Applied, Override};
 use super::sql::Sql;
 use super::switch::Live;
 use super::{PostgresError, Running, Server};

@@ -74,6 +74,14 @@ pub enum PostgresError {
         message: String,
         source: Box<PostgresError>,
     },
+    #[error("an apply to cluster `{cluster}` waits for its confirmation until {until}")]
+    Waits { cluster: String, until: String },
+    #[error("the apply to cluster `{cluster}` was not confirmed until {until}, and is undone")]
+    TooLate { cluster: String, until: String },
+    #[error(
+        "what is rendered for cluster `{cluster}` reaches its server by other hands, and cannot be tried (manage = \"render\")"
+    )]
+    RenderedOnTrial { cluster: String },
     #[error("cannot read or close sockets through sock_diag")]
     SockDiag(#[source] io::Error),
 }
@@ -111,6 +119,9 @@ impl Explain for PostgresError {
             | PostgresError::PutBack { .. }
             | PostgresError::NotProven { .. }
             | PostgresError::Stuck { .. }
+            | PostgresError::Waits { .. }
+            | PostgresError::TooLate { .. }
+            | PostgresError::RenderedOnTrial { .. }
             | PostgresError::SockDiag(_) => Code::Refused,
         }
     }
@@ -174,6 +185,13 @@ impl Explain for PostgresError {
             PostgresError::Stuck { .. } => {
                 "Put the *.before-pgfw files back by hand and reload the server.".to_owned()
             }
+            PostgresError::Waits { .. } => {
+                "Keep it with `pgfw confirm`, or undo it with `pgfw rollback`; then do this again.".to_owned()
+            }
+            PostgresError::TooLate { cluster, .. } => {
+                format!("Try it for longer: pgfw pg apply {cluster} --confirm 5m")
+            }
+            PostgresError::RenderedOnTrial { .. } => "Leave --confirm out.".to_owned(),
             PostgresError::SockDiag(_) => "Run pgfw with CAP_NET_ADMIN, with the inet_diag module loaded.".to_owned(),
         }
     }

@@ -3,6 +3,7 @@
 //! Everything here blocks (files, sockets, the server's answers); async code calls it on a blocking thread.
 
 mod after;
+mod applied;
 mod apply;
 mod cluster;
 mod error;
@@ -11,28 +12,33 @@ mod half_open;
 pub mod hba;
 mod kept;
 mod owner;
+mod pending;
 pub mod prove;
 mod release;
 mod reload;
 mod renew;
 mod sessions;
 pub mod settings;
+mod settle;
 mod sql;
 mod stage;
 mod switch;
 pub mod tls;
 pub mod wire;
 
-pub use apply::{Applied, Override, Step, TlsMaterial, apply};
+pub use applied::{Applied, Override, Step};
+pub use apply::{TlsMaterial, apply, apply_on_trial};
 pub use cluster::{Running, Server};
 pub use error::PostgresError;
 pub use half_open::{CutOff, cut_off, destroy_half_open};
 pub use owner::Owner;
+pub use pending::{OnTrial, due, note_of, on_trial, unfinished};
 pub use release::{Given, Leave, Released, release};
 pub use reload::reload;
 pub use renew::{Renewal, Standing, renew, standing};
 pub use sessions::{
     Session, Target, decimal, is_superuser, missing_roles, sessions, shown_dn, terminate_sessions,
 };
+pub use settle::{Settled, Verdict, settle};
 pub use sql::Sql;
 pub use switch::Edits;

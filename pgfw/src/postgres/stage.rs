@@ -54,6 +54,10 @@ impl Generations {
         Ok(Generations { directory })
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.directory
+    }
+
     /// The link; every path that the server sees goes through it.
     pub(super) fn current_link(&self) -> PathBuf {
         self.directory.join("current")

@@ -21,3 +21,4 @@ mod renewal;
 mod revocation;
 mod stage;
 mod standstill;
+mod trial;
