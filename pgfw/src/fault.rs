@@ -78,6 +78,8 @@ steps! {
     RenewalProven = "renewal-proven",
     // PostgreSQL's files, by `pg apply`.
     ApplyWritten = "apply-written",
+    /// A scratch server took it.
+    ApplyTried = "apply-tried",
     /// What is to be changed is noted, and nothing of it done.
     ApplyNoted = "apply-noted",
     /// `current` leads to the new generation.

@@ -27,6 +27,7 @@ fn steps(steps: &[Step]) -> Vec<&'static str> {
         .iter()
         .map(|s| match s {
             Step::Written { directory: _ } => "written",
+            Step::RulesTried { .. } => "tried",
             Step::Switched => "switched",
             Step::Reloaded { pid: _ } => "reloaded",
             Step::RulesProven { marker: _ } => "rules",
@@ -63,9 +64,10 @@ fn p11_applied_and_proven_then_nothing_to_do() {
     let config = managed.config("", ALICE);
 
     let first = managed.apply(&config).unwrap();
+    assert_eq!(first.notes, [""; 0]);
     assert_eq!(
         steps(&first.steps),
-        ["written", "switched", "reloaded", "rules", "tls"]
+        ["written", "tried", "switched", "reloaded", "rules", "tls"]
     );
     assert!(first.steps.contains(&Step::TlsProven {
         serial: "5101".into()
@@ -92,7 +94,7 @@ fn p11_applied_and_proven_then_nothing_to_do() {
     let changed = managed.apply(&managed.config("", "")).unwrap();
     assert_eq!(
         steps(&changed.steps),
-        ["written", "switched", "reloaded", "rules", "tls"]
+        ["written", "tried", "switched", "reloaded", "rules", "tls"]
     );
     assert_eq!(changed.missing_roles, [""; 0]);
     assert_ne!(
@@ -117,14 +119,15 @@ fn p11_trust_is_not_taken_for_the_marker() {
 /// A line the server does not take: the reason is told, the live bytes are what they were, and the server answers as
 /// before; at the first apply and at later ones.
 #[test]
-fn p10_a_broken_candidate_is_put_back() {
+fn p10_p11_a_broken_candidate_never_reaches_the_live_server() {
     let managed = Managed::new(Scratch::start());
     let leaf = managed.clients.client("alice", &[7]);
     let refuse = || {
         let before = live(&managed);
         let error = managed.apply(&managed.config(BROKEN, ALICE)).unwrap_err();
-        assert!(matches!(error, PostgresError::PutBack { .. }), "{error}");
-        assert!(error.to_string().contains("pg_hba.conf line 6"), "{error}");
+        assert!(matches!(error, PostgresError::Refused { .. }), "{error}");
+        let said = error.to_string();
+        assert!(said.contains("nonsense") && said.contains("line 6 of"), "{error}");
         assert!(!error.remedy().is_empty());
         assert_eq!(live(&managed), before);
     };
@@ -132,6 +135,15 @@ fn p10_a_broken_candidate_is_put_back() {
     assert_eq!(live(&managed).1, [""; 0].map(PathBuf::from));
     managed.apply(&managed.config("", ALICE)).unwrap();
     refuse();
+    // An option's value that fails the load, which pg_hba_file_rules shows without an error; an option without a value.
+    for line in ["local all all peer clientcert=1", "local all all peer map"] {
+        let before = live(&managed);
+        let broken = managed.config(&format!("local = [\"{line}\"]\n"), ALICE);
+        let error = managed.apply(&broken).unwrap_err();
+        assert!(matches!(error, PostgresError::Refused { .. }), "{line}: {error}");
+        assert!(error.to_string().contains("line 6 of"), "{error}");
+        assert_eq!(live(&managed), before);
+    }
     assert_eq!(
         log_in(HERE, Some(&leaf), &to("alice", "postgres")).unwrap(),
         Answer::Ok
@@ -149,7 +161,22 @@ fn cut_off_before_the_proof(managed: &Managed, config: &pgfw::config::Config) {
     fs::rename(data.join(pid), data.join(hidden)).expect("the server runs");
     let applied = managed.apply(config).expect("it is for the next start");
     fs::rename(data.join(hidden), data.join(pid)).expect("it is still there");
-    assert_eq!(steps(&applied.steps), ["written", "switched", "at next start"]);
+    assert_eq!(
+        steps(&applied.steps),
+        ["written", "tried", "switched", "at next start"]
+    );
+}
+
+/// The same with a generation that the live server does not take, which no server of our own could have told: its key is
+/// readable by everybody by the time it is read.
+fn cut_off_and_spoilt(managed: &mut Managed, config: &pgfw::config::Config, serial: u8) {
+    use std::os::unix::fs::PermissionsExt;
+    let server = managed.servers.server("db.example.com", &[0x52, serial]);
+    managed.material.server_cert_pem = server.certificate;
+    managed.material.server_key_pem = server.key;
+    cut_off_before_the_proof(managed, config);
+    let key = managed.paths.postgres("main").join("current/server.key");
+    fs::set_permissions(key, fs::Permissions::from_mode(0o644)).expect("a key");
 }
 
 /// Cut off between switch and proof, with a candidate that the server refuses, which would be fatal at its next start:
@@ -157,22 +184,31 @@ fn cut_off_before_the_proof(managed: &Managed, config: &pgfw::config::Config) {
 #[test]
 fn p10_a_candidate_that_was_never_proven_does_not_stay() {
     let mut managed = Managed::new(Scratch::start());
+    let former = managed.material.clone();
+    let some = managed.config("", ALICE);
     let broken = managed.config(BROKEN, ALICE);
-    let also_broken = managed.config(&BROKEN.replace("nonsense", "rubbish"), ALICE);
-    let put_back = |wanted: &pgfw::config::Config| {
-        let before = live(&managed);
-        cut_off_before_the_proof(&managed, &broken);
+    let mut serial = 0;
+    let mut put_back = |managed: &mut Managed, wanted: &pgfw::config::Config| {
+        let before = live(managed);
+        serial += 1;
+        cut_off_and_spoilt(managed, &some, serial);
         let error = managed.apply(wanted).unwrap_err();
-        assert!(matches!(error, PostgresError::PutBack { .. }), "{error}");
-        assert_eq!(live(&managed), before);
+        let expected = matches!(
+            error,
+            PostgresError::PutBack { .. } | PostgresError::Refused { .. }
+        );
+        assert!(expected, "{error}");
+        assert_eq!(live(managed), before);
     };
-    put_back(&broken);
-    put_back(&also_broken);
+    put_back(&mut managed, &some);
+    put_back(&mut managed, &broken);
     assert_eq!(live(&managed).1, [""; 0].map(PathBuf::from));
+    managed.material = former.clone();
     let good = managed.config("", ALICE);
     managed.apply(&good).unwrap();
-    put_back(&broken);
-    put_back(&also_broken);
+    put_back(&mut managed, &some);
+    put_back(&mut managed, &broken);
+    managed.material = former;
     // Its server starts.
     managed.scratch.stop();
     managed.scratch.run();
@@ -191,19 +227,51 @@ fn p10_a_candidate_that_was_never_proven_does_not_stay() {
 
 /// Written while the server was down, and taken by it at its start: that is what a refused candidate gives way to.
 #[test]
-fn p10_what_a_server_took_at_its_start_is_gone_back_to() {
+fn p10_p11_what_a_server_took_at_its_start_is_gone_back_to() {
     let mut managed = Managed::new(Scratch::stopped());
     let config = managed.config("", ALICE);
     assert_eq!(
         steps(&managed.apply(&config).unwrap().steps),
-        ["written", "switched", "at next start"]
+        ["written", "tried", "switched", "at next start"]
     );
     managed.scratch.run();
     let before = live(&managed);
-    let error = managed.apply(&managed.config(BROKEN, ALICE)).unwrap_err();
+    // With this the live server cannot load TLS again, and no server of our own can know.
+    managed
+        .scratch
+        .sql("alter system set ssl_max_protocol_version = 'TLSv1.2'");
+    let former = managed.material.clone();
+    let server = managed.servers.server("db.example.com", &[0x53]);
+    managed.material.server_cert_pem = server.certificate;
+    managed.material.server_key_pem = server.key;
+    let error = managed.apply(&config).unwrap_err();
     assert!(matches!(error, PostgresError::PutBack { .. }), "{error}");
     assert_eq!(live(&managed), before);
+    managed.scratch.sql("alter system reset ssl_max_protocol_version");
+    managed.material = former;
     assert_eq!(managed.apply(&config).unwrap().generation, 1);
+}
+
+/// A server that lets in what is revoked, since somebody set another list, does not pass for proven; one that refuses it
+/// does.
+#[test]
+fn p11_a_canary_that_is_let_in_takes_everything_back() {
+    let mut managed = Managed::new(Scratch::start());
+    let canary = managed.clients.client("pgfw-canary", &[0x66]);
+    managed.material.canary = Some((canary.certificate.clone(), canary.key.clone()));
+    managed.clients.publish(&managed.material.crl_dir, &[&canary]);
+    let config = managed.config("", ALICE);
+    managed.scratch.sql("alter system set ssl_crl_dir = ''");
+    let before = live(&managed);
+    let error = managed.apply(&config).unwrap_err();
+    assert!(matches!(error, PostgresError::PutBack { .. }), "{error}");
+    assert!(error.to_string().contains("revoked"), "{error}");
+    assert_eq!(live(&managed), before);
+    managed.scratch.sql("alter system reset ssl_crl_dir");
+    assert_eq!(
+        steps(&managed.apply(&config).unwrap().steps),
+        ["written", "tried", "switched", "reloaded", "rules", "tls"]
+    );
 }
 
 /// Nothing that fails after the proof makes an error of what is in force.
@@ -217,7 +285,7 @@ fn p11_what_cannot_be_asked_after_the_proof_is_a_note() {
     let applied = managed.apply(&managed.config("", ALICE)).unwrap();
     assert_eq!(
         steps(&applied.steps),
-        ["written", "switched", "reloaded", "rules", "tls"]
+        ["written", "tried", "switched", "reloaded", "rules", "tls"]
     );
     let [note] = applied.notes.as_slice() else {
         panic!("{:?}", applied.notes)
@@ -254,7 +322,10 @@ fn p12_what_is_staged_counts_at_the_next_start() {
     let mut managed = Managed::new(Scratch::stopped());
     let config = managed.config("", ALICE);
     let applied = managed.apply(&config).unwrap();
-    assert_eq!(steps(&applied.steps), ["written", "switched", "at next start"]);
+    assert_eq!(
+        steps(&applied.steps),
+        ["written", "tried", "switched", "at next start"]
+    );
     managed.scratch.run();
     let leaf = managed.clients.client("alice", &[7]);
     assert_eq!(
@@ -262,6 +333,98 @@ fn p12_what_is_staged_counts_at_the_next_start() {
         Answer::Ok
     );
     assert_eq!(steps(&managed.apply(&config).unwrap().steps), ["rules", "tls"]);
+}
+
+/// What the server of a trial would take over with the live one's settings, and remove at its end.
+#[test]
+fn p12_a_trial_reads_nothing_of_the_live_settings() {
+    let scratch = Scratch::stopped();
+    let pid_file = scratch.data().join("external.pid");
+    scratch.configure(&format!(
+        "external_pid_file = '{0}'\narchive_mode = on\narchive_command = 'touch {0}.archived; false'\n",
+        pid_file.display()
+    ));
+    let mut managed = Managed::new(scratch);
+    managed.scratch.run();
+    let before = fs::read_to_string(&pid_file).unwrap();
+    let applied = managed.apply(&managed.config("", ALICE)).unwrap();
+    assert!(steps(&applied.steps).contains(&"tried"), "{:?}", applied.notes);
+    assert_eq!(fs::read_to_string(&pid_file).unwrap(), before);
+    assert!(!managed.scratch.data().join("external.pid.archived").exists());
+    // No process of it is left, and its address is nobody's.
+    let left = managed.paths.postgres("main").join("scratch/data/postmaster.pid");
+    assert!(!left.exists());
+}
+
+/// No address at all: the Unix socket goes on, from the server's next start.
+#[test]
+fn p15_no_listen_address_is_the_unix_socket_alone() {
+    let mut managed = Managed::new(Scratch::start());
+    let config = managed.config("listen_addresses = []\n", ALICE);
+    assert_eq!(
+        managed.apply(&config).unwrap().pending_restart,
+        ["listen_addresses"]
+    );
+    assert!(log_in(HERE, None, &to("alice", "postgres")).is_ok());
+    managed.scratch.stop();
+    managed.scratch.run();
+    assert!(log_in(HERE, None, &to("alice", "postgres")).is_err());
+    assert_eq!(managed.scratch.sql("show listen_addresses"), "");
+    let applied = managed.apply(&config).unwrap();
+    assert_eq!(steps(&applied.steps), ["rules", "no tcp"]);
+    assert_eq!(applied.pending_restart, [""; 0]);
+    // And the rules still change under it.
+    let changed = managed
+        .apply(&managed.config("listen_addresses = []\n", ""))
+        .unwrap();
+    assert_eq!(
+        steps(&changed.steps),
+        ["written", "tried", "switched", "reloaded", "rules", "no tcp"]
+    );
+}
+
+/// An address that is not there yet is a warning, and the server runs without it until its next start.
+#[test]
+fn a_listen_address_that_comes_later_counts_from_the_next_start() {
+    let mut managed = Managed::new(Scratch::stopped());
+    let config = managed.config("listen_addresses = [\"127.0.0.1\", \"10.9.9.9\"]\n", ALICE);
+    managed.apply(&config).unwrap();
+    managed.scratch.run();
+    let there: IpAddr = "10.9.9.9".parse().unwrap();
+    assert!(
+        managed
+            .scratch
+            .log()
+            .contains("could not bind IPv4 address \"10.9.9.9\"")
+    );
+    pgfw_tests::scratch::add_address("10.9.9.9/32");
+    assert!(log_in(there, None, &to("alice", "postgres")).is_err());
+    assert!(log_in(HERE, None, &to("alice", "postgres")).is_ok());
+    managed.scratch.stop();
+    managed.scratch.run();
+    assert!(log_in(there, None, &to("alice", "postgres")).is_ok());
+}
+
+/// Files for other hands: tried like any, and the server untouched.
+#[test]
+fn rendered_rules_are_tried_and_the_server_is_let_be() {
+    let managed = Managed::new(Scratch::start());
+    let before = live(&managed);
+    const RENDER: &str = "manage = \"render\"\n";
+    let applied = managed.apply(&managed.config(RENDER, ALICE)).unwrap();
+    assert_eq!(steps(&applied.steps), ["written", "tried", "rendered"]);
+    assert_eq!(live(&managed), before);
+    let folder = managed.paths.postgres("main").join("current");
+    let rendered = fs::read_to_string(folder.join("pg_hba.conf")).unwrap();
+    assert!(rendered.contains("\"alice\""), "{rendered}");
+
+    let broken = managed.config(&format!("{RENDER}{BROKEN}"), ALICE);
+    assert!(matches!(
+        managed.apply(&broken).unwrap_err(),
+        PostgresError::Refused { .. }
+    ));
+    assert_eq!(fs::read_to_string(folder.join("pg_hba.conf")).unwrap(), rendered);
+    assert_eq!(live(&managed), before);
 }
 
 /// A cold start with what an apply left, as Debian lays its files out (include_dir).

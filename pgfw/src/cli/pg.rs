@@ -187,6 +187,20 @@ pub(super) fn print(applied: &Applied) {
 fn said(step: &Step) -> String {
     match step {
         Step::Written { directory } => format!("written to {}", directory.display()),
+        Step::RulesTried {
+            admitted,
+            refused,
+            left_out,
+        } => {
+            let rest = match left_out {
+                0 => String::new(),
+                left => format!("; there was no time for {left} more"),
+            };
+            format!(
+                "tried on a server of its own: of {} logins {admitted} get in and {refused} are refused, as pgfw.toml says{rest}",
+                admitted + refused
+            )
+        }
         Step::Switched => "switched to it".into(),
         Step::Reloaded { pid } => format!("the server (pid {pid}) was told to reload"),
         Step::RulesProven { marker } => format!("proven: the server goes by these rules ({marker})"),

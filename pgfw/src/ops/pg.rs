@@ -138,9 +138,19 @@ impl Engine {
             server_cert_pem,
             server_key_pem,
             client_ca_pem: store.roots(Authority::Client)?,
+            canary: canary(&store),
             crl_dir: self.crl_folder(name),
         })
     }
+}
+
+/// The certificate that is revoked from birth. An authority of before there was one has none.
+fn canary(store: &Store) -> Option<(String, String)> {
+    let (certificate, key) = store.canary().ok()?;
+    Some((
+        std::fs::read_to_string(certificate).ok()?,
+        std::fs::read_to_string(key).ok()?,
+    ))
 }
 
 /// The newest that pgfw issued, and its key.

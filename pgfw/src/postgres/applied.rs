@@ -35,6 +35,13 @@ pub struct Applied {
 pub enum Step {
     /// A new generation is on disk.
     Written { directory: PathBuf },
+    /// A scratch server answered by these rules as the configuration says, to so many attempts that get in, are refused,
+    /// and for which there was no time.
+    RulesTried {
+        admitted: usize,
+        refused: usize,
+        left_out: usize,
+    },
     /// The live names lead to it.
     Switched,
     /// The server was told.

@@ -12,6 +12,7 @@ use super::after;
 use super::applied::{Applied, Step};
 use super::hba::{self, Input, Rendered};
 use super::pending::{OnTrial, Pending, Trial};
+use super::scratch::{self, Failed, Tried};
 use super::settings::{self, CLIENT_CA, CONF, HBA, IDENT, SERVER_CERT, SERVER_KEY};
 use super::settle::{Settled, Verdict, answers, settle};
 use super::sql::Sql;
@@ -33,6 +34,8 @@ pub struct TlsMaterial {
     pub server_key_pem: String,
     /// Each client authority that is valid now, self-signed.
     pub client_ca_pem: String,
+    /// A certificate of that authority which was revoked from birth, and its key: a server that takes it checks nothing.
+    pub canary: Option<(String, String)>,
     /// Where CRLs are published; outside generations, since the server reads it at every handshake.
     pub crl_dir: PathBuf,
 }
@@ -123,6 +126,12 @@ pub fn apply_on_trial(
     }
     generations.check_readable(applied.generation, &files, &server.owner)?;
     if cluster.manage == Manage::Render {
+        if !applied.unchanged
+            && let Err(error) = tried(config, &server, &generations, &mut applied)
+        {
+            generations.prune(&[before]);
+            return Err(error);
+        }
         let link = generations.current_link();
         generations
             .choose(Some(applied.generation))
@@ -140,6 +149,14 @@ pub fn apply_on_trial(
         undo: Vec::new(),
         trial: confirm.map(Trial::of).transpose()?,
     };
+    if !applied.unchanged
+        && let Err(error) = tried(config, &server, &generations, &mut applied)
+    {
+        // What an earlier one left unproven does not stay either.
+        let error = put_back(&server, switch, Cause::Error(error), &generations);
+        generations.prune(&[good, generations.current(), generations.proven()]);
+        return Err(error);
+    }
     let mut done = install(
         &mut switch,
         &mut note,
@@ -193,6 +210,32 @@ pub fn apply_on_trial(
         .map(|role| after::create_role(config, role))
         .collect();
     Ok(applied)
+}
+
+/// Has a scratch server try the rules. Where this host cannot have one, that is said, and the live server's word remains.
+fn tried(
+    config: &Config,
+    server: &Server,
+    generations: &Generations,
+    applied: &mut Applied,
+) -> Result<(), PostgresError> {
+    match scratch::try_rules(config, server, generations, applied.generation) {
+        Ok(Tried {
+            admitted,
+            refused,
+            left_out,
+        }) => applied.steps.push(Step::RulesTried {
+            admitted,
+            refused,
+            left_out,
+        }),
+        Err(Failed::Candidate(error)) => return Err(error),
+        Err(Failed::Setup(why)) => applied.notes.push(format!(
+            "the rules were not tried on a server of their own: {why}"
+        )),
+    }
+    step(fault::Step::ApplyTried);
+    Ok(())
 }
 
 /// It is on trial from now on.

@@ -64,6 +64,8 @@ pub enum PostgresError {
     Reload { pid: i32, source: io::Error },
     #[error("cluster `{cluster}` did not take the new files: {message}; the former ones are back")]
     PutBack { cluster: String, message: String },
+    #[error("the new rules for cluster `{cluster}` are not fit to be used: {message}; nothing was changed")]
+    Refused { cluster: String, message: String },
     #[error("cluster `{cluster}` does not run with the files that are in place: {message}")]
     NotProven { cluster: String, message: String },
     #[error(
@@ -119,6 +121,7 @@ impl Explain for PostgresError {
             | PostgresError::PutBack { .. }
             | PostgresError::NotProven { .. }
             | PostgresError::Stuck { .. }
+            | PostgresError::Refused { .. }
             | PostgresError::Waits { .. }
             | PostgresError::TooLate { .. }
             | PostgresError::RenderedOnTrial { .. }
@@ -179,6 +182,9 @@ impl Explain for PostgresError {
             }
             PostgresError::Reload { .. } => "Reload it yourself (pg_ctl reload), then apply again.".to_owned(),
             PostgresError::PutBack { .. } => "Correct what the server names, then apply again.".to_owned(),
+            PostgresError::Refused { .. } => {
+                "Correct in pgfw.toml what a server of this version names, then apply again.".to_owned()
+            }
             PostgresError::NotProven { .. } => {
                 "Look into the server's log for what it refused, then apply again.".to_owned()
             }

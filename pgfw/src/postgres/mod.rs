@@ -17,6 +17,7 @@ pub mod prove;
 mod release;
 mod reload;
 mod renew;
+mod scratch;
 mod sessions;
 pub mod settings;
 mod settle;

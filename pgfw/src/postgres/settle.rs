@@ -110,6 +110,7 @@ pub(super) fn answers(server: &Server, generations: &Generations, generation: u3
         server_cert_pem: read(generations, generation, SERVER_CERT),
         server_key_pem: String::new(),
         client_ca_pem: read(generations, generation, CLIENT_CA),
+        canary: None,
         crl_dir: generations.folder().join("crl"),
     };
     hba::marker_in(&read(generations, generation, HBA))

@@ -214,6 +214,7 @@ impl Generations {
         // Of what is forgotten nothing is proven; a link that stays leads nowhere.
         let _stays = fs::remove_file(self.proven_link());
         self.prune(&[]);
+        super::scratch::forget(&self.directory);
         Ok(())
     }
 

@@ -41,6 +41,7 @@ impl Managed {
             server_cert_pem: server.certificate,
             server_key_pem: server.key,
             client_ca_pem: clients.certificate.clone(),
+            canary: None,
             crl_dir,
         };
         Managed {

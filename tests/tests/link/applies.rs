@@ -92,7 +92,7 @@ fn tidy(stage: &Stage<'_>, at: &str) {
         names.sort();
         names
     });
-    assert_eq!(left, ["crl", "current", "proven"], "{at}");
+    assert_eq!(left, ["crl", "current", "proven", "scratch"], "{at}");
 }
 
 /// Between two generations. The certificate changes with the rules, so a mixture would show.
@@ -117,6 +117,7 @@ fn p13_an_apply_killed_at_any_step_is_resumed_or_undone() {
         names,
         [
             "apply-written",
+            "apply-tried",
             "apply-noted",
             "apply-chosen",
             "apply-switched",
