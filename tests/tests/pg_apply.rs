@@ -356,6 +356,56 @@ fn p12_a_trial_reads_nothing_of_the_live_settings() {
     assert!(!left.exists());
 }
 
+/// Each audit setting is in force, or said to be pending, or said to count for nothing.
+#[test]
+fn p15_audit_settings_count_or_are_said_not_to() {
+    let mut managed = Managed::new(Scratch::start());
+    managed.scratch.sql("create role alice login");
+    let audit = "audit = { connections = true, statements = \"mod\", json = true, pgaudit = [\"ddl\"] }\n";
+    let config = managed.config(audit, ALICE);
+    let applied = managed.apply(&config).unwrap();
+    assert_eq!(applied.pending_restart, ["logging_collector"]);
+    let [note] = applied.notes.as_slice() else {
+        panic!("{:?}", applied.notes)
+    };
+    assert!(
+        note.contains("postgresql-15-pgaudit") && note.contains("'pgaudit'"),
+        "{note}"
+    );
+    managed.scratch.stop();
+    managed.scratch.run();
+    assert_eq!(managed.apply(&config).unwrap().pending_restart, [""; 0]);
+    managed.scratch.sql("create table written (x int)");
+    let leaf = managed.clients.client("alice", &[7]);
+    assert_eq!(
+        log_in(HERE, Some(&leaf), &to("alice", "postgres")).unwrap(),
+        Answer::Ok
+    );
+    let log = || -> String {
+        let files = fs::read_dir(managed.scratch.data().join("log"))
+            .unwrap()
+            .flatten();
+        let json = files
+            .map(|f| f.path())
+            .filter(|f| f.extension().is_some_and(|e| e == "json"));
+        json.map(|f| fs::read_to_string(f).unwrap()).collect()
+    };
+    until("the log says it", || {
+        let log = log();
+        let lines: Vec<serde_json::Value> =
+            log.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+        let said = |part: &str| {
+            lines
+                .iter()
+                .any(|l| l["message"].as_str().is_some_and(|m| m.contains(part)))
+        };
+        said("statement: create table written") && said("identity=\"CN=alice\"") && said("user=alice")
+    });
+    // Left out, where the log goes is not pgfw's.
+    managed.apply(&managed.config("", ALICE)).unwrap();
+    assert_eq!(managed.scratch.sql("show log_destination"), "stderr");
+}
+
 /// No address at all: the Unix socket goes on, from the server's next start.
 #[test]
 fn p15_no_listen_address_is_the_unix_socket_alone() {
@@ -488,6 +538,41 @@ fn p14_p19_edits_are_noticed() {
         fs::read_to_string(managed.scratch.data().join("pg_hba.conf.edited-pgfw")).unwrap(),
         edit
     );
+}
+
+/// The data directory is the server's user's: whatever that user plants at a name that pgfw writes beside the live ones, and
+/// in the folder of the scratch server, nothing is written through it.
+#[test]
+fn p19_links_that_the_servers_user_plants_are_not_followed() {
+    use std::os::unix::fs::symlink;
+    let managed = Managed::new(Scratch::start());
+    let data = managed.scratch.data();
+    let victim = managed.scratch.place("victim");
+    write(&victim, "as it was\n");
+    let plant = || {
+        for name in ["pg_hba.conf", "pg_ident.conf", "postgresql.conf"] {
+            let _ = fs::remove_file(data.join(format!("{name}.pgfw-new")));
+            symlink(&victim, data.join(format!("{name}.pgfw-new"))).expect("a link");
+        }
+    };
+    plant();
+    managed.apply(&managed.config("", ALICE)).unwrap();
+    let scratch = managed.paths.postgres("main").join("scratch/data");
+    for name in ["server.key", "postgresql.conf", "pgfw.log", "postmaster.pid"] {
+        let _ = fs::remove_file(scratch.join(name));
+        symlink(&victim, scratch.join(name)).expect("a link");
+    }
+    // What was kept of the former files, and an include that somebody took out: all of it is written anew.
+    fs::remove_file(data.join("pg_hba.conf")).unwrap();
+    write(&data.join("pg_hba.conf"), "local all all trust\n");
+    symlink(&victim, data.join("pg_hba.conf.edited-pgfw")).expect("a link");
+    plant();
+    let applied = managed
+        .apply_with(&managed.config("", ""), Edits::Replace)
+        .unwrap();
+    assert!(steps(&applied.steps).contains(&"tried"), "{:?}", applied.notes);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "as it was\n");
+    assert!(fs::symlink_metadata(&victim).unwrap().is_file());
 }
 
 /// What needs a restart is said to be pending, and what something else overrides is named.

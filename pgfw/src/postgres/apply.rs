@@ -1,30 +1,23 @@
 //! `pgfw pg apply`: render, write, switch, reload, prove; or put everything back.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
-
-use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use sha2::{Digest, Sha256};
 
 use super::after;
 use super::applied::{Applied, Step};
-use super::hba::{self, Input, Rendered};
+pub(super) use super::candidate::check;
+use super::candidate::files;
 use super::pending::{OnTrial, Pending, Trial};
 use super::scratch::{self, Failed, Tried};
-use super::settings::{self, CLIENT_CA, CONF, HBA, IDENT, SERVER_CERT, SERVER_KEY};
 use super::settle::{Settled, Verdict, answers, settle};
 use super::sql::Sql;
-use super::stage::{Files, Generations};
+use super::stage::Generations;
 use super::switch::{Edits, Live, Switch};
-use super::tls::{self, Credential};
-use super::{Owner, PostgresError, Running, Server, owner, prove, reload};
+use super::{PostgresError, Running, Server, prove, reload};
 use crate::config::{Cluster, Config, Manage};
 use crate::failure::Failure;
 use crate::fault::{self, step};
 use crate::paths::Paths;
-use crate::policy::access;
 
 /// What a server needs for TLS.
 #[derive(Clone, PartialEq, Eq)]
@@ -277,91 +270,6 @@ fn in_force(server: &Server, generations: &Generations) -> Option<u32> {
     } else {
         generations.proven()
     }
-}
-
-/// Refuses material that the server would refuse, or that would lock everybody out.
-pub(super) fn check(cluster: &Cluster, material: &TlsMaterial, owner: &Owner) -> Result<(), PostgresError> {
-    let unfit = |message: String| PostgresError::Material {
-        cluster: cluster.name.clone(),
-        message,
-    };
-    let credential = Credential {
-        certificate: &material.server_cert_pem,
-        key: &material.server_key_pem,
-    };
-    tls::certified(credential, &ring::default_provider())
-        .map_err(|e| unfit(format!("server certificate and key: {e}")))?;
-    let authorities: Result<Vec<_>, _> =
-        CertificateDer::pem_slice_iter(material.client_ca_pem.as_bytes()).collect();
-    match authorities {
-        Ok(all) if !all.is_empty() => {}
-        Ok(_) => return Err(unfit("there is no client authority".to_owned())),
-        Err(e) => return Err(unfit(format!("client authority: {e}"))),
-    }
-    // A directory without the issuer's CRL refuses every certificate ("unable to get certificate CRL").
-    let any = owner.act(|| {
-        let mut entries = std::fs::read_dir(&material.crl_dir)?;
-        Ok(entries.any(|e| e.is_ok_and(|e| std::fs::File::open(e.path()).is_ok())))
-    });
-    match any {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(_) => Err(PostgresError::NoCrl {
-            path: material.crl_dir.clone(),
-            user: owner.name.clone(),
-        }),
-    }
-}
-
-/// All files of the generation, and its marker: a digest of everything but the key (whose certificate is in it).
-fn files(
-    cluster: &Cluster,
-    config: &Config,
-    server: &Server,
-    material: &TlsMaterial,
-    current: &Path,
-) -> Result<(Files, String), PostgresError> {
-    let cells = access::compile(config)?;
-    let operator = owner::operator().map_err(PostgresError::file(
-        "cannot name the user behind",
-        Path::new("/proc/self"),
-    ))?;
-    let rendered = |marker: &str| {
-        hba::render(&Input {
-            cluster,
-            cells: &cells,
-            major: server.major,
-            operator: &operator,
-            owner: &server.owner.name,
-            superuser: &server.owner.name,
-            marker,
-        })
-    };
-    let crl_dir = std::path::absolute(&material.crl_dir)
-        .map_err(PostgresError::file("cannot find", &material.crl_dir))?;
-    let conf = settings::render(&settings::settings(cluster, current, &crl_dir));
-    let blank = rendered(&hba::marker(""))?;
-    let mut hash = Sha256::new();
-    for part in [
-        &conf,
-        &material.server_cert_pem,
-        &material.client_ca_pem,
-        &blank.hba,
-        &blank.ident,
-    ] {
-        hash.update(part);
-        hash.update([0]);
-    }
-    let marker = hba::marker(&hba::short_hex(&hash.finalize()));
-    let Rendered { hba, ident } = rendered(&marker)?;
-    let files = vec![
-        (HBA, hba.into_bytes()),
-        (IDENT, ident.into_bytes()),
-        (CONF, conf.into_bytes()),
-        (SERVER_CERT, material.server_cert_pem.clone().into_bytes()),
-        (SERVER_KEY, material.server_key_pem.clone().into_bytes()),
-        (CLIENT_CA, material.client_ca_pem.clone().into_bytes()),
-    ];
-    Ok((files, marker))
 }
 
 /// Why an installation has to be taken back.

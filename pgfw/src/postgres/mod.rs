@@ -5,12 +5,14 @@
 mod after;
 mod applied;
 mod apply;
+mod candidate;
 mod cluster;
 mod error;
 mod giving;
 mod half_open;
 pub mod hba;
 mod kept;
+mod live;
 mod owner;
 mod pending;
 pub mod prove;
