@@ -22,6 +22,7 @@ mod serial;
 mod store;
 #[cfg(test)]
 mod tests;
+mod throwaway;
 
 pub use authority::AuthorityInfo;
 pub use bundle::{Bundle, BundleTarget, Trust, write_bundle};
@@ -36,3 +37,4 @@ pub use publish::{CrlTargets, Publication, Published, alarms, export, publish, r
 pub use renewal::Life;
 pub use revoke::{RevokeOutcome, RevokeRequest, Selection, carry_out, revoke, select};
 pub use store::{ServerPair, Store};
+pub use throwaway::Throwaway;

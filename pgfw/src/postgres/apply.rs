@@ -56,7 +56,7 @@ pub fn apply(
     apply_on_trial(cluster, config, paths, material, edits, None)
 }
 
-/// The same, undone after that time unless it is confirmed by [`super::settle`]; who looks at the deadline is the
+/// The same, undone after that time unless it is confirmed by [`super::settle()`]; who looks at the deadline is the
 /// caller's to arrange.
 ///
 /// # Errors

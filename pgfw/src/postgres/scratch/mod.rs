@@ -3,7 +3,6 @@
 //!
 //! It reads none of the live server's settings: one that did took over its `external_pid_file` and removed it.
 
-mod authority;
 mod network;
 mod questions;
 mod server;
@@ -12,13 +11,13 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use self::authority::Authority;
 use self::questions::{Expected, Question};
 use self::server::{Kept, Refusal};
 use super::stage::Generations;
 use super::wire::Answer;
 use super::{PostgresError, Server};
 use crate::config::Config;
+use crate::pki::Throwaway;
 
 /// What a candidate was seen to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,7 +65,7 @@ fn try_in_this_thread(
 ) -> Result<Tried, Failed> {
     let setup = |what: &'static str| move |e: io::Error| Failed::Setup(format!("{what}: {e}"));
     network::enter().map_err(setup("no network namespace of its own"))?;
-    let authority = Authority::new().map_err(Failed::Setup)?;
+    let authority = Throwaway::new().map_err(Failed::Setup)?;
     let folder = generations.folder().join(FOLDER);
     let rules = generations.path(generation);
     let refused = |refusal| match refusal {
@@ -90,7 +89,7 @@ fn try_in_this_thread(
 }
 
 /// Asks in as many threads as the machine has processors, the most important first, for as long as there is time.
-fn ask_all(questions: &[Question], authority: &Authority, cluster: &str) -> Result<Tried, Failed> {
+fn ask_all(questions: &[Question], authority: &Throwaway, cluster: &str) -> Result<Tried, Failed> {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
     let until = Instant::now() + TIME_TO_ASK;
@@ -137,7 +136,7 @@ fn ask_all(questions: &[Question], authority: &Authority, cluster: &str) -> Resu
     Ok(tried)
 }
 
-fn ask(question: &Question, authority: &Authority, cluster: &str) -> Result<(), Failed> {
+fn ask(question: &Question, authority: &Throwaway, cluster: &str) -> Result<(), Failed> {
     let answer = question
         .ask(authority)
         .map_err(|e| Failed::Setup(format!("{question}: {e}")))?;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::authority::Authority;
 use super::network;
 use super::server::PORT;
 use crate::config::{Config, Identity, Login, Plaintext};
+use crate::pki::Throwaway;
 use crate::postgres::tls::{self, Credential, Version};
 use crate::postgres::wire::{self, Answer, Startup};
 
@@ -64,7 +64,7 @@ impl std::fmt::Display for Question {
 impl Question {
     /// # Errors
     /// I/O.
-    pub(super) fn ask(&self, authority: &Authority) -> io::Result<Answer> {
+    pub(super) fn ask(&self, authority: &Throwaway) -> io::Result<Answer> {
         let mut tcp = network::connect_from(self.from, PORT)?;
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(TIMEOUT))?;

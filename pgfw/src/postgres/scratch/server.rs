@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::authority::Authority;
+use crate::pki::Throwaway;
 use crate::postgres::settings::{HBA, IDENT};
 use crate::postgres::{Server, hba::quote};
 
@@ -96,7 +96,7 @@ impl<'a> Kept<'a> {
     }
 
     /// Starts the server on these rules, and waits until it takes connections.
-    pub(super) fn start(&self, rules: &Path, authority: &Authority) -> Result<Scratch, Refusal> {
+    pub(super) fn start(&self, rules: &Path, authority: &Throwaway) -> Result<Scratch, Refusal> {
         let other = |e: io::Error| Refusal::Other(e.to_string());
         let data = self.folder.join(DATA);
         let log = data.join("pgfw.log");

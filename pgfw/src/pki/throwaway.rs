@@ -9,10 +9,11 @@ use rcgen::{
 };
 use time::{Duration, OffsetDateTime};
 
-pub(super) struct Authority {
-    pub(super) certificate: String,
-    pub(super) server_certificate: String,
-    pub(super) server_key: String,
+/// All of it goes with this value.
+pub struct Throwaway {
+    pub certificate: String,
+    pub server_certificate: String,
+    pub server_key: String,
     issuer: Issuer<'static, KeyPair>,
     /// One for all: who holds it is in the certificate.
     key: KeyPair,
@@ -20,16 +21,16 @@ pub(super) struct Authority {
     leaves: Mutex<BTreeMap<String, String>>,
 }
 
-impl std::fmt::Debug for Authority {
+impl std::fmt::Debug for Throwaway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Authority(…)")
+        f.write_str("Throwaway(…)")
     }
 }
 
-impl Authority {
+impl Throwaway {
     /// # Errors
     /// Keys that cannot be made.
-    pub(super) fn new() -> Result<Authority, String> {
+    pub fn new() -> Result<Throwaway, String> {
         let failed = |e: rcgen::Error| format!("no certificates for it: {e}");
         let mut params = params("pgfw scratch authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -39,7 +40,7 @@ impl Authority {
         let issuer = Issuer::new(params, own);
         let key = KeyPair::generate().map_err(failed)?;
         let server = leaf(&issuer, &key, "localhost", ExtendedKeyUsagePurpose::ServerAuth).map_err(failed)?;
-        Ok(Authority {
+        Ok(Throwaway {
             certificate,
             server_certificate: server,
             server_key: key.serialize_pem(),
@@ -54,7 +55,7 @@ impl Authority {
     ///
     /// # Errors
     /// A name that no certificate can bear.
-    pub(super) fn credential(&self, name: &str) -> Result<(String, &str), rcgen::Error> {
+    pub fn credential(&self, name: &str) -> Result<(String, &str), rcgen::Error> {
         let mut leaves = self
             .leaves
             .lock()
