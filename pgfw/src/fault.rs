@@ -95,6 +95,26 @@ steps! {
     RotationMoved = "rotation-moved",
     /// Without its key; its lists are published still.
     RotationKeyGone = "rotation-key-gone",
+    // PostgreSQL's files, by `pg apply`.
+    ApplyWritten = "apply-written",
+    /// A scratch server took it.
+    ApplyTried = "apply-tried",
+    /// What is to be changed is noted, and nothing of it done.
+    ApplyNoted = "apply-noted",
+    /// `current` leads to the new generation.
+    ApplyChosen = "apply-chosen",
+    /// A live name's file has a second name.
+    ApplyKept = "apply-kept",
+    ApplyLinked = "apply-linked",
+    ApplySwitched = "apply-switched",
+    ApplyTold = "apply-told",
+    ApplyProven = "apply-proven",
+    /// Marked as proven, and the note of what was changed still there.
+    ApplyMarked = "apply-marked",
+    /// One change of an apply is taken back.
+    UndoneOne = "undone-one",
+    UndoneFiles = "undone-files",
+    UndoneTold = "undone-told",
     // The end.
     StopHeard = "stop-heard",
     SocketGone = "socket-gone",

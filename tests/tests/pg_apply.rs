@@ -4,39 +4,16 @@ use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
-use pgfw::clock::Now;
 use pgfw::failure::Explain;
-use pgfw::postgres::tls::{self, Version};
 use pgfw::postgres::wire::Answer;
-use pgfw::postgres::{
-    Edits, PostgresError, Server, Step, Target, cut_off, decimal, prove, sessions, shown_dn,
-};
-use pgfw_tests::scratch::managed::{Managed, at, credential, log_in, to};
-use pgfw_tests::scratch::pki::Leaf;
-use pgfw_tests::scratch::{Scratch, until, write};
+use pgfw::postgres::{Edits, PostgresError, Server, Step, prove};
+use pgfw_tests::scratch::managed::{Managed, log_in, steps, to};
+use pgfw_tests::scratch::{Scratch, write};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ALICE: &str = "[[identity]]\nname = \"alice\"\nnetworks = [\"127.0.0.0/8\"]\n";
 const BROKEN: &str = "local = [\"local all all nonsense\"]\n";
-
-/// The steps' names.
-fn steps(steps: &[Step]) -> Vec<&'static str> {
-    steps
-        .iter()
-        .map(|s| match s {
-            Step::Written { directory: _ } => "written",
-            Step::Switched => "switched",
-            Step::Reloaded { pid: _ } => "reloaded",
-            Step::RulesProven { marker: _ } => "rules",
-            Step::TlsProven { serial: _ } => "tls",
-            Step::NoTcp => "no tcp",
-            Step::AtNextStart => "at next start",
-            Step::RenderedOnly => "rendered",
-        })
-        .collect()
-}
 
 /// What the live names hold, and what lies beside them.
 fn live(managed: &Managed) -> (Vec<Vec<u8>>, Vec<PathBuf>) {
@@ -63,9 +40,10 @@ fn p11_applied_and_proven_then_nothing_to_do() {
     let config = managed.config("", ALICE);
 
     let first = managed.apply(&config).unwrap();
+    assert_eq!(first.notes, [""; 0]);
     assert_eq!(
         steps(&first.steps),
-        ["written", "switched", "reloaded", "rules", "tls"]
+        ["written", "tried", "switched", "reloaded", "rules", "tls"]
     );
     assert!(first.steps.contains(&Step::TlsProven {
         serial: "5101".into()
@@ -92,7 +70,7 @@ fn p11_applied_and_proven_then_nothing_to_do() {
     let changed = managed.apply(&managed.config("", "")).unwrap();
     assert_eq!(
         steps(&changed.steps),
-        ["written", "switched", "reloaded", "rules", "tls"]
+        ["written", "tried", "switched", "reloaded", "rules", "tls"]
     );
     assert_eq!(changed.missing_roles, [""; 0]);
     assert_ne!(
@@ -117,14 +95,15 @@ fn p11_trust_is_not_taken_for_the_marker() {
 /// A line the server does not take: the reason is told, the live bytes are what they were, and the server answers as
 /// before; at the first apply and at later ones.
 #[test]
-fn p10_a_broken_candidate_is_put_back() {
+fn p10_p11_a_broken_candidate_never_reaches_the_live_server() {
     let managed = Managed::new(Scratch::start());
     let leaf = managed.clients.client("alice", &[7]);
     let refuse = || {
         let before = live(&managed);
         let error = managed.apply(&managed.config(BROKEN, ALICE)).unwrap_err();
-        assert!(matches!(error, PostgresError::PutBack { .. }), "{error}");
-        assert!(error.to_string().contains("pg_hba.conf line 6"), "{error}");
+        assert!(matches!(error, PostgresError::Refused { .. }), "{error}");
+        let said = error.to_string();
+        assert!(said.contains("nonsense") && said.contains("line 6 of"), "{error}");
         assert!(!error.remedy().is_empty());
         assert_eq!(live(&managed), before);
     };
@@ -132,6 +111,15 @@ fn p10_a_broken_candidate_is_put_back() {
     assert_eq!(live(&managed).1, [""; 0].map(PathBuf::from));
     managed.apply(&managed.config("", ALICE)).unwrap();
     refuse();
+    // An option's value that fails the load, which pg_hba_file_rules shows without an error; an option without a value.
+    for line in ["local all all peer clientcert=1", "local all all peer map"] {
+        let before = live(&managed);
+        let broken = managed.config(&format!("local = [\"{line}\"]\n"), ALICE);
+        let error = managed.apply(&broken).unwrap_err();
+        assert!(matches!(error, PostgresError::Refused { .. }), "{line}: {error}");
+        assert!(error.to_string().contains("line 6 of"), "{error}");
+        assert_eq!(live(&managed), before);
+    }
     assert_eq!(
         log_in(HERE, Some(&leaf), &to("alice", "postgres")).unwrap(),
         Answer::Ok
@@ -149,7 +137,22 @@ fn cut_off_before_the_proof(managed: &Managed, config: &pgfw::config::Config) {
     fs::rename(data.join(pid), data.join(hidden)).expect("the server runs");
     let applied = managed.apply(config).expect("it is for the next start");
     fs::rename(data.join(hidden), data.join(pid)).expect("it is still there");
-    assert_eq!(steps(&applied.steps), ["written", "switched", "at next start"]);
+    assert_eq!(
+        steps(&applied.steps),
+        ["written", "tried", "switched", "at next start"]
+    );
+}
+
+/// The same with a generation that the live server does not take, which no server of our own could have told: its key is
+/// readable by everybody by the time it is read.
+fn cut_off_and_spoilt(managed: &mut Managed, config: &pgfw::config::Config, serial: u8) {
+    use std::os::unix::fs::PermissionsExt;
+    let server = managed.servers.server("db.example.com", &[0x52, serial]);
+    managed.material.server_cert_pem = server.certificate;
+    managed.material.server_key_pem = server.key;
+    cut_off_before_the_proof(managed, config);
+    let key = managed.paths.postgres("main").join("current/server.key");
+    fs::set_permissions(key, fs::Permissions::from_mode(0o644)).expect("a key");
 }
 
 /// Cut off between switch and proof, with a candidate that the server refuses, which would be fatal at its next start:
@@ -157,22 +160,31 @@ fn cut_off_before_the_proof(managed: &Managed, config: &pgfw::config::Config) {
 #[test]
 fn p10_a_candidate_that_was_never_proven_does_not_stay() {
     let mut managed = Managed::new(Scratch::start());
+    let former = managed.material.clone();
+    let some = managed.config("", ALICE);
     let broken = managed.config(BROKEN, ALICE);
-    let also_broken = managed.config(&BROKEN.replace("nonsense", "rubbish"), ALICE);
-    let put_back = |wanted: &pgfw::config::Config| {
-        let before = live(&managed);
-        cut_off_before_the_proof(&managed, &broken);
+    let mut serial = 0;
+    let mut put_back = |managed: &mut Managed, wanted: &pgfw::config::Config| {
+        let before = live(managed);
+        serial += 1;
+        cut_off_and_spoilt(managed, &some, serial);
         let error = managed.apply(wanted).unwrap_err();
-        assert!(matches!(error, PostgresError::PutBack { .. }), "{error}");
-        assert_eq!(live(&managed), before);
+        let expected = matches!(
+            error,
+            PostgresError::PutBack { .. } | PostgresError::Refused { .. }
+        );
+        assert!(expected, "{error}");
+        assert_eq!(live(managed), before);
     };
-    put_back(&broken);
-    put_back(&also_broken);
+    put_back(&mut managed, &some);
+    put_back(&mut managed, &broken);
     assert_eq!(live(&managed).1, [""; 0].map(PathBuf::from));
+    managed.material = former.clone();
     let good = managed.config("", ALICE);
     managed.apply(&good).unwrap();
-    put_back(&broken);
-    put_back(&also_broken);
+    put_back(&mut managed, &some);
+    put_back(&mut managed, &broken);
+    managed.material = former;
     // Its server starts.
     managed.scratch.stop();
     managed.scratch.run();
@@ -191,19 +203,51 @@ fn p10_a_candidate_that_was_never_proven_does_not_stay() {
 
 /// Written while the server was down, and taken by it at its start: that is what a refused candidate gives way to.
 #[test]
-fn p10_what_a_server_took_at_its_start_is_gone_back_to() {
+fn p10_p11_what_a_server_took_at_its_start_is_gone_back_to() {
     let mut managed = Managed::new(Scratch::stopped());
     let config = managed.config("", ALICE);
     assert_eq!(
         steps(&managed.apply(&config).unwrap().steps),
-        ["written", "switched", "at next start"]
+        ["written", "tried", "switched", "at next start"]
     );
     managed.scratch.run();
     let before = live(&managed);
-    let error = managed.apply(&managed.config(BROKEN, ALICE)).unwrap_err();
+    // With this the live server cannot load TLS again, and no server of our own can know.
+    managed
+        .scratch
+        .sql("alter system set ssl_max_protocol_version = 'TLSv1.2'");
+    let former = managed.material.clone();
+    let server = managed.servers.server("db.example.com", &[0x53]);
+    managed.material.server_cert_pem = server.certificate;
+    managed.material.server_key_pem = server.key;
+    let error = managed.apply(&config).unwrap_err();
     assert!(matches!(error, PostgresError::PutBack { .. }), "{error}");
     assert_eq!(live(&managed), before);
+    managed.scratch.sql("alter system reset ssl_max_protocol_version");
+    managed.material = former;
     assert_eq!(managed.apply(&config).unwrap().generation, 1);
+}
+
+/// A server that lets in what is revoked, since somebody set another list, does not pass for proven; one that refuses it
+/// does.
+#[test]
+fn p11_a_canary_that_is_let_in_takes_everything_back() {
+    let mut managed = Managed::new(Scratch::start());
+    let canary = managed.clients.client("pgfw-canary", &[0x66]);
+    managed.material.canary = Some((canary.certificate.clone(), canary.key.clone()));
+    managed.clients.publish(&managed.material.crl_dir, &[&canary]);
+    let config = managed.config("", ALICE);
+    managed.scratch.sql("alter system set ssl_crl_dir = ''");
+    let before = live(&managed);
+    let error = managed.apply(&config).unwrap_err();
+    assert!(matches!(error, PostgresError::PutBack { .. }), "{error}");
+    assert!(error.to_string().contains("revoked"), "{error}");
+    assert_eq!(live(&managed), before);
+    managed.scratch.sql("alter system reset ssl_crl_dir");
+    assert_eq!(
+        steps(&managed.apply(&config).unwrap().steps),
+        ["written", "tried", "switched", "reloaded", "rules", "tls"]
+    );
 }
 
 /// Nothing that fails after the proof makes an error of what is in force.
@@ -217,7 +261,7 @@ fn p11_what_cannot_be_asked_after_the_proof_is_a_note() {
     let applied = managed.apply(&managed.config("", ALICE)).unwrap();
     assert_eq!(
         steps(&applied.steps),
-        ["written", "switched", "reloaded", "rules", "tls"]
+        ["written", "tried", "switched", "reloaded", "rules", "tls"]
     );
     let [note] = applied.notes.as_slice() else {
         panic!("{:?}", applied.notes)
@@ -254,7 +298,10 @@ fn p12_what_is_staged_counts_at_the_next_start() {
     let mut managed = Managed::new(Scratch::stopped());
     let config = managed.config("", ALICE);
     let applied = managed.apply(&config).unwrap();
-    assert_eq!(steps(&applied.steps), ["written", "switched", "at next start"]);
+    assert_eq!(
+        steps(&applied.steps),
+        ["written", "tried", "switched", "at next start"]
+    );
     managed.scratch.run();
     let leaf = managed.clients.client("alice", &[7]);
     assert_eq!(
@@ -262,6 +309,49 @@ fn p12_what_is_staged_counts_at_the_next_start() {
         Answer::Ok
     );
     assert_eq!(steps(&managed.apply(&config).unwrap().steps), ["rules", "tls"]);
+}
+
+/// What the server of a trial would take over with the live one's settings, and remove at its end.
+#[test]
+fn p12_a_trial_reads_nothing_of_the_live_settings() {
+    let scratch = Scratch::stopped();
+    let pid_file = scratch.data().join("external.pid");
+    scratch.configure(&format!(
+        "external_pid_file = '{0}'\narchive_mode = on\narchive_command = 'touch {0}.archived; false'\n",
+        pid_file.display()
+    ));
+    let mut managed = Managed::new(scratch);
+    managed.scratch.run();
+    let before = fs::read_to_string(&pid_file).unwrap();
+    let applied = managed.apply(&managed.config("", ALICE)).unwrap();
+    assert!(steps(&applied.steps).contains(&"tried"), "{:?}", applied.notes);
+    assert_eq!(fs::read_to_string(&pid_file).unwrap(), before);
+    assert!(!managed.scratch.data().join("external.pid.archived").exists());
+    // No process of it is left, and its address is nobody's.
+    let left = managed.paths.postgres("main").join("scratch/data/postmaster.pid");
+    assert!(!left.exists());
+}
+
+/// Files for other hands: tried like any, and the server untouched.
+#[test]
+fn rendered_rules_are_tried_and_the_server_is_let_be() {
+    let managed = Managed::new(Scratch::start());
+    let before = live(&managed);
+    const RENDER: &str = "manage = \"render\"\n";
+    let applied = managed.apply(&managed.config(RENDER, ALICE)).unwrap();
+    assert_eq!(steps(&applied.steps), ["written", "tried", "rendered"]);
+    assert_eq!(live(&managed), before);
+    let folder = managed.paths.postgres("main").join("current");
+    let rendered = fs::read_to_string(folder.join("pg_hba.conf")).unwrap();
+    assert!(rendered.contains("\"alice\""), "{rendered}");
+
+    let broken = managed.config(&format!("{RENDER}{BROKEN}"), ALICE);
+    assert!(matches!(
+        managed.apply(&broken).unwrap_err(),
+        PostgresError::Refused { .. }
+    ));
+    assert_eq!(fs::read_to_string(folder.join("pg_hba.conf")).unwrap(), rendered);
+    assert_eq!(live(&managed), before);
 }
 
 /// A cold start with what an apply left, as Debian lays its files out (include_dir).
@@ -327,128 +417,37 @@ fn p14_p19_edits_are_noticed() {
     );
 }
 
-/// What needs a restart is said to be pending, and what something else overrides is named.
+/// The data directory is the server's user's: whatever that user plants at a name that pgfw writes beside the live ones, and
+/// in the folder of the scratch server, nothing is written through it.
 #[test]
-fn p15_p16_settings_that_do_not_count_yet_or_at_all() {
-    let mut managed = Managed::new(Scratch::start());
-    managed.scratch.sql("alter system set log_statement = 'none'");
-    let config = managed.config("listen_addresses = [\"127.0.0.1\"]\n", ALICE);
-    let applied = managed.apply(&config).unwrap();
-    assert_eq!(applied.pending_restart, ["listen_addresses"]);
-    assert_eq!(applied.overridden.len(), 1);
-    assert_eq!(applied.overridden[0].name, "log_statement");
-    assert!(applied.overridden[0].by.ends_with("postgresql.auto.conf"));
-    managed.scratch.stop();
-    managed.scratch.run();
-    assert_eq!(managed.apply(&config).unwrap().pending_restart, [""; 0]);
-}
-
-fn target(managed: &Managed, leaf: &Leaf) -> Target {
-    Target {
-        serial: decimal(&leaf.serial),
-        issuer: shown_dn(&managed.clients.der),
-    }
-}
-
-/// A psql that logs in with a certificate and waits for its input to end.
-fn psql(managed: &Managed, leaf: &Leaf, name: &str) -> std::process::Child {
-    let file = |suffix: &str, content: &str| {
-        use std::os::unix::fs::PermissionsExt;
-        let path = managed.scratch.place(&format!("{name}.{suffix}"));
-        write(&path, content);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
-        path.display().to_string()
-    };
-    let (certificate, key) = (file("crt", &leaf.certificate), file("key", &leaf.key));
-    Command::new("/usr/bin/psql")
-        .arg(format!(
-            "host=127.0.0.1 user=alice dbname=postgres sslmode=require sslcert={certificate} sslkey={key} \
-             application_name={name}"
-        ))
-        .arg("-Xq")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("psql")
-}
-
-/// Revoked: the sessions of that certificate end, another certificate's of the same role go on; the next login fails,
-/// without a reload.
-#[test]
-fn p30_p31_revoked_sessions_end_and_logins_fail() {
+fn p19_links_that_the_servers_user_plants_are_not_followed() {
+    use std::os::unix::fs::symlink;
     let managed = Managed::new(Scratch::start());
-    managed.scratch.sql("create role alice login");
-    let config = managed.config("", ALICE);
-    let cluster = &config.postgres[0];
-    managed.apply(&config).unwrap();
-    // 20 octets, as issued ones have.
-    let lost = managed.clients.client("alice", &[0x7f; 20]);
-    let kept = managed.clients.client("alice", &[0x7e; 20]);
-    let mut psqls = [psql(&managed, &lost, "lost"), psql(&managed, &kept, "kept")];
-    let live = || -> Vec<String> {
-        let all = sessions(cluster).unwrap();
-        all.into_iter()
-            .filter(|s| s.serial.is_some())
-            .map(|s| {
-                assert_eq!(
-                    (s.role.as_deref(), s.issuer.as_deref()),
-                    (Some("alice"), Some("/CN=clients"))
-                );
-                s.application.unwrap()
-            })
-            .collect()
+    let data = managed.scratch.data();
+    let victim = managed.scratch.place("victim");
+    write(&victim, "as it was\n");
+    let plant = || {
+        for name in ["pg_hba.conf", "pg_ident.conf", "postgresql.conf"] {
+            let _ = fs::remove_file(data.join(format!("{name}.pgfw-new")));
+            symlink(&victim, data.join(format!("{name}.pgfw-new"))).expect("a link");
+        }
     };
-    until("both have logged in", || live().len() == 2);
-
-    managed.clients.publish(&managed.material.crl_dir, &[&lost]);
-    let since = Now::read().boot;
-    // Another authority's certificate with this serial is another certificate.
-    let other = Target {
-        issuer: Some("/CN=others".to_owned()),
-        ..target(&managed, &lost)
-    };
-    assert_eq!(cut_off(cluster, &[other], since).unwrap().sessions, []);
-    let cut = cut_off(cluster, &[target(&managed, &lost)], since).unwrap();
-    assert_eq!(cut.sessions.len(), 1);
-    assert_eq!(live(), ["kept"]);
-
-    let error = log_in(HERE, Some(&lost), &to("alice", "postgres")).unwrap_err();
-    assert!(error.to_string().contains("CertificateRevoked"), "{error}");
-    assert_eq!(
-        log_in(HERE, Some(&kept), &to("alice", "postgres")).unwrap(),
-        Answer::Ok
-    );
-    for child in &mut psqls {
-        drop(child.stdin.take());
-        child.wait().unwrap();
+    plant();
+    managed.apply(&managed.config("", ALICE)).unwrap();
+    let scratch = managed.paths.postgres("main").join("scratch/data");
+    for name in ["server.key", "postgresql.conf", "pgfw.log", "postmaster.pid"] {
+        let _ = fs::remove_file(scratch.join(name));
+        symlink(&victim, scratch.join(name)).expect("a link");
     }
-}
-
-/// A handshake from before the revocation, a start-up packet from after it: refused. A connection from after it that
-/// has not logged in yet is left alone.
-#[test]
-fn p30_a_finished_handshake_does_not_outlive_the_revocation() {
-    let managed = Managed::new(Scratch::start());
-    managed.scratch.sql("create role alice login");
-    let config = managed.config("min_tls = \"1.2\"\n", ALICE);
-    let cluster = &config.postgres[0];
-    managed.apply(&config).unwrap();
-    let lost = managed.clients.client("alice", &[0x7f; 16]);
-    let kept = managed.clients.client("alice", &[0x7e; 16]);
-    // Under TLS 1.2 the handshake is over for both sides when it is for one.
-    let shake = |leaf| tls::connect(at(HERE), Some(credential(leaf)), Version::V1_2).unwrap();
-    let mut waiting = shake(&lost);
-
-    managed.clients.publish(&managed.material.crl_dir, &[&lost]);
-    let since = Now::read().boot;
-    // The age of a process is known to 10 ms.
-    until("the clock has moved on", || {
-        Now::read().boot.0 > since.0 + 20_000_000
-    });
-    let mut later = shake(&kept);
-    let cut = cut_off(cluster, &[target(&managed, &lost)], since).unwrap();
-    assert_eq!(cut.half_open, 1);
-    assert!(waiting.start_up(&to("alice", "postgres")).is_err());
-    assert_eq!(later.start_up(&to("alice", "postgres")).unwrap(), Answer::Ok);
+    // What was kept of the former files, and an include that somebody took out: all of it is written anew.
+    fs::remove_file(data.join("pg_hba.conf")).unwrap();
+    write(&data.join("pg_hba.conf"), "local all all trust\n");
+    symlink(&victim, data.join("pg_hba.conf.edited-pgfw")).expect("a link");
+    plant();
+    let applied = managed
+        .apply_with(&managed.config("", ""), Edits::Replace)
+        .unwrap();
+    assert!(steps(&applied.steps).contains(&"tried"), "{:?}", applied.notes);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "as it was\n");
+    assert!(fs::symlink_metadata(&victim).unwrap().is_file());
 }

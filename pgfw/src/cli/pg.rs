@@ -1,15 +1,16 @@
 //! `pgfw pg apply`, `pg release`: writes PostgreSQL's files and proves that the server goes by them; gives them back.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Subcommand;
 use serde::Serialize;
 
 use super::passphrase::Asked;
-use super::{Context, output};
+use super::{Context, output, pg_trial};
 use crate::failure::Failure;
 use crate::ops::{self, Engine};
-use crate::postgres::{Applied, Given, Leave, Released, Step};
+use crate::postgres::{Applied, Given, Leave, Released, Step, Verdict};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Pg {
@@ -21,6 +22,18 @@ pub(super) enum Pg {
         /// Go on over files that somebody edited by hand; the edited ones are kept beside.
         #[arg(long)]
         replace_edits: bool,
+        /// Undo it by itself after this time unless `pgfw confirm` comes first, like 60s; with the daemon dead as well.
+        #[arg(long, value_name = "TIME", value_parser = trial_time)]
+        confirm: Option<Duration>,
+    },
+    /// Undo what was not confirmed in time, and finish or undo what was cut off. The daemon does this by itself.
+    Settle {
+        /// Only this `[[postgres]]` section; default: every one that an apply has left something of.
+        #[arg(value_name = "NAME")]
+        cluster: Option<String>,
+        /// Wait until the deadline of what waits for its confirmation.
+        #[arg(long)]
+        wait: bool,
     },
     /// Give PostgreSQL's files back as they were before pgfw, so that nothing leads to pgfw's folders any more.
     Release {
@@ -47,16 +60,38 @@ impl Pg {
             Pg::Apply {
                 cluster,
                 replace_edits,
+                confirm,
             } => {
                 context.require_root("pg apply")?;
                 let names = ops::clusters_to_apply(&context.paths, cluster.as_deref())?;
                 let mut engine = Engine::open(&context.paths)?;
-                each(
-                    context,
-                    &names,
-                    |name| context.unlocked(Asked::Once, || engine.pg_apply(name, replace_edits)),
-                    print,
-                )
+                let apply = |name: &str| {
+                    let applied = context
+                        .unlocked(Asked::Once, || engine.pg_apply_for(name, replace_edits, confirm))?;
+                    if let (Some(time), Some(_)) = (confirm, &applied.undoes_itself)
+                        && let Err(failure) = pg_trial::watch(context, name, time)
+                    {
+                        ops::settle_trial(&context.paths, name, Verdict::Undo)?;
+                        return Err(failure);
+                    }
+                    Ok(applied)
+                };
+                each(context, &names, apply, print)
+            }
+            Pg::Settle { cluster, wait } => {
+                context.require_root("pg settle")?;
+                let names = match cluster {
+                    Some(name) => vec![name],
+                    None => ops::unfinished(&context.paths),
+                };
+                let settle = |name: &str| {
+                    if wait {
+                        ops::settle_when_due(&context.paths, name)
+                    } else {
+                        ops::settle_trial(&context.paths, name, Verdict::Due)
+                    }
+                };
+                each(context, &names, settle, pg_trial::print)
             }
             Pg::Verify { cluster } => super::pg_verify::run(context, cluster.as_deref()),
             Pg::Who(arguments) => arguments.run(context),
@@ -68,6 +103,16 @@ impl Pg {
                 each(context, &names, release, print_released)
             }
         }
+    }
+}
+
+/// Long enough to try something, and no longer than somebody watches.
+fn trial_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    if (1..=86_400).contains(&time.as_secs()) {
+        Ok(time)
+    } else {
+        Err("give it between a second and a day".to_owned())
     }
 }
 
@@ -106,6 +151,7 @@ pub(super) fn print(applied: &Applied) {
         cluster,
         generation,
         unchanged,
+        undoes_itself,
         steps,
         pending_restart,
         restart,
@@ -119,6 +165,9 @@ pub(super) fn print(applied: &Applied) {
     }
     for step in steps {
         println!("{cluster}: {}", said(step));
+    }
+    if let Some(until) = undoes_itself {
+        println!("{cluster}: this undoes itself at {until}; keep it with: pgfw confirm");
     }
     if !pending_restart.is_empty() {
         println!(
@@ -150,6 +199,20 @@ pub(super) fn print(applied: &Applied) {
 fn said(step: &Step) -> String {
     match step {
         Step::Written { directory } => format!("written to {}", directory.display()),
+        Step::RulesTried {
+            admitted,
+            refused,
+            left_out,
+        } => {
+            let rest = match left_out {
+                0 => String::new(),
+                left => format!("; there was no time for {left} more"),
+            };
+            format!(
+                "tried on a server of its own: of {} logins {admitted} get in and {refused} are refused, as pgfw.toml says{rest}",
+                admitted + refused
+            )
+        }
         Step::Switched => "switched to it".into(),
         Step::Reloaded { pid } => format!("the server (pid {pid}) was told to reload"),
         Step::RulesProven { marker } => format!("proven: the server goes by these rules ({marker})"),

@@ -8,10 +8,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::follow::Followers;
-use super::{Context, output, question};
+use super::{Context, output, pg_trial, question};
 use crate::api;
 use crate::failure::Failure;
-use crate::postgres::Applied;
+use crate::postgres::{Applied, Settled, Verdict};
 
 const CONFIRM: &str = "/v1/confirm";
 const ROLLBACK: &str = "/v1/rollback";
@@ -139,7 +139,9 @@ impl Reload {
 impl Confirm {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let Confirm {} = self;
-        let code = changed(CONFIRM, context)?;
+        if !decide(CONFIRM, Verdict::Keep, context)? {
+            return Ok(ExitCode::SUCCESS);
+        }
         // What was to be kept is kept, whatever has become of the file meanwhile.
         let by_the_file = context
             .client()
@@ -152,14 +154,15 @@ impl Confirm {
                 "! pgfw.toml is not what was confirmed: the servers follow with the next `pgfw reload`"
             );
         }
-        Ok(code)
+        Ok(ExitCode::SUCCESS)
     }
 }
 
 impl Rollback {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         let Rollback {} = self;
-        changed(ROLLBACK, context)
+        decide(ROLLBACK, Verdict::Undo, context)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -206,14 +209,45 @@ fn server_is_ahead(failure: Failure) -> Failure {
     }
 }
 
-fn changed(path: &str, context: &Context) -> Result<ExitCode, Failure> {
-    let changed: api::Changed = context.client().post(path, &serde_json::json!({}))?;
-    if context.json {
-        output::json(&changed);
+/// What a person said, about everything that waits: servers' rules, which need no daemon, and the filter's policy. Whether
+/// a policy was among it.
+fn decide(path: &str, verdict: Verdict, context: &Context) -> Result<bool, Failure> {
+    let clusters = pg_trial::decide(context, verdict);
+    let servers_only = match &clusters {
+        Ok(clusters) if clusters.is_empty() => false,
+        Ok(_) | Err(_) => {
+            let status = context.client().get::<api::Status>("/v1/status");
+            status.is_ok_and(|status| status.pending.is_none()) || !context.paths.socket.exists()
+        }
+    };
+    let changed = if servers_only {
+        None
     } else {
-        for line in &changed.lines {
+        Some(
+            context
+                .client()
+                .post::<api::Changed>(path, &serde_json::json!({})),
+        )
+    };
+    let clusters = clusters?;
+    let changed = changed.transpose()?;
+    if context.json {
+        output::json(&Decided {
+            changed: changed.as_ref(),
+            clusters: &clusters,
+        });
+    } else {
+        for line in changed.iter().flat_map(|changed| &changed.lines) {
             println!("{line}");
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(changed.is_some())
+}
+
+/// The daemon's answer, and what became of servers' rules.
+#[derive(Serialize)]
+struct Decided<'a> {
+    #[serde(flatten)]
+    changed: Option<&'a api::Changed>,
+    clusters: &'a [Settled],
 }

@@ -115,6 +115,7 @@ impl File<'_> {
             audit: ClusterAudit {
                 connections: audit.connections.unwrap_or(true),
                 statements,
+                json: audit.json.unwrap_or(false),
                 pgaudit: audit.pgaudit.into_iter().map(Spanned::into_inner).collect(),
             },
         })

@@ -219,6 +219,8 @@ pub struct ClusterAudit {
     pub connections: bool,
     /// `log_statement`: none, ddl, mod, all.
     pub statements: String,
+    /// The log as one JSON object a line, in files of the server's own; otherwise where it goes is not pgfw's.
+    pub json: bool,
     /// `pgaudit.log` classes; empty leaves pgaudit alone.
     pub pgaudit: Vec<String>,
 }

@@ -73,6 +73,7 @@ pub struct Cluster {
 pub struct ClusterAudit {
     pub connections: Option<bool>,
     pub statements: Option<Text>,
+    pub json: Option<bool>,
     #[serde(default)]
     pub pgaudit: Vec<Text>,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Shared;
 use crate::clock::{BootTime, Now};
-use crate::ops::{RenewalWork, Round, SessionWork, TellingWork};
+use crate::ops::{RenewalWork, Round, SessionWork, TellingWork, TrialWork};
 
 /// At the latest: what a command did without the daemon is found then, and both clocks are compared.
 const ROUND: Duration = Duration::from_secs(60);
@@ -25,6 +25,7 @@ pub(super) async fn keep(shared: Shared) {
                 sessions,
                 renewals,
                 tellings,
+                trials,
                 failed,
             }) => {
                 if let Some(work) = tellings {
@@ -36,6 +37,9 @@ pub(super) async fn keep(shared: Shared) {
                 }
                 if let Some(work) = renewals {
                     tokio::spawn(renew(shared.clone(), work));
+                }
+                if let Some(work) = trials {
+                    tokio::spawn(settle(shared.clone(), work));
                 }
                 (next, failed)
             }
@@ -94,6 +98,22 @@ async fn tell(shared: Shared, work: TellingWork) {
         Ok(ended) => {
             let settle = |engine: &mut crate::ops::Engine| {
                 engine.settle_tellings(ended);
+                Ok(())
+            };
+            shared.with(settle).await
+        }
+        Err(failure) => Err(failure),
+    };
+    if let Err(failure) = settled {
+        tracing::error!("{failure}");
+    }
+}
+
+async fn settle(shared: Shared, work: TrialWork) {
+    let settled = match shared.apart(move || work.run()).await {
+        Ok(settled) => {
+            let settle = |engine: &mut crate::ops::Engine| {
+                engine.settle_trials(settled);
                 Ok(())
             };
             shared.with(settle).await

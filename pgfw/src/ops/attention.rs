@@ -45,6 +45,7 @@ impl Engine {
                 self.ledger.file().display()
             ));
         }
+        lines.extend(self.trial_lines());
         if self.datapath.is_some() {
             lines.extend(
                 missing

@@ -54,6 +54,7 @@ pub struct Engine {
     pub(super) renewals: super::renewal::Renewals,
     pub(super) signing: super::signing::Signing,
     pub(super) tellings: super::telling::Tellings,
+    pub(super) trials: super::trials::Trials,
     pub(super) waiting: super::work::Waiting,
     /// Whoever ends sessions holds one more of it, for as long as that takes.
     pub(super) ending: std::sync::Arc<()>,
@@ -126,6 +127,7 @@ impl Engine {
             renewals: super::renewal::Renewals::default(),
             signing: super::signing::Signing::default(),
             tellings: super::telling::Tellings::default(),
+            trials: super::trials::Trials::default(),
             waiting: super::work::Waiting::default(),
             ending: std::sync::Arc::new(()),
         })

@@ -30,6 +30,7 @@ mod start;
 mod status;
 mod telling;
 mod trial;
+mod trials;
 mod unrecorded;
 mod work;
 
@@ -51,3 +52,4 @@ pub use sessions::{EndedSessions, SessionWork};
 pub use start::Started;
 pub use status::status_without_daemon;
 pub use telling::{EndedTellings, TellingWork};
+pub use trials::{SettledTrials, TrialWork, on_trial, settle_trial, settle_when_due, unfinished};

@@ -1,5 +1,7 @@
 //! `pgfw pg apply`, `pg release`: the server's side of the config.
 
+use std::time::Duration;
+
 use super::Engine;
 use super::certificates::{no_cluster, store};
 use super::engine::{lock_cluster, make_state_dir};
@@ -9,7 +11,7 @@ use crate::failure::{Code, Failure};
 use crate::ledger::types::Authority;
 use crate::paths::Paths;
 use crate::pki::{self, CrlTargets, Store};
-use crate::postgres::{self, Applied, Edits, Leave, Released, TlsMaterial};
+use crate::postgres::{self, Applied, Edits, Leave, Released, TlsMaterial, Verdict};
 
 /// The clusters of `pgfw.toml` that `pg apply` means: the one named, else every one that pgfw manages.
 ///
@@ -78,6 +80,8 @@ pub fn pg_release(paths: &Paths, name: &str, leave: Leave) -> Result<Released, F
     known_cluster(paths, name)?;
     let _lock = lock_cluster(paths, name)?;
     let (_, cluster) = known_cluster(paths, name)?;
+    // What nobody confirmed is not what is given back or kept.
+    postgres::settle(paths, name, Verdict::Undo)?;
     Ok(postgres::release(&cluster, paths, leave)?)
 }
 
@@ -88,6 +92,19 @@ impl Engine {
     /// No such cluster, no certificate for it, files that cannot be written, a server that does not take them: it is
     /// then as before.
     pub fn pg_apply(&mut self, name: &str, replace_edits: bool) -> Result<Applied, Failure> {
+        self.pg_apply_for(name, replace_edits, None)
+    }
+
+    /// The same, undone after that time unless it is confirmed.
+    ///
+    /// # Errors
+    /// As for [`Engine::pg_apply`].
+    pub fn pg_apply_for(
+        &mut self,
+        name: &str,
+        replace_edits: bool,
+        confirm: Option<Duration>,
+    ) -> Result<Applied, Failure> {
         known_cluster(&self.paths, name)?;
         let _cluster = lock_cluster(&self.paths, name)?;
         let (config, cluster) = known_cluster(&self.paths, name)?;
@@ -97,7 +114,10 @@ impl Engine {
         } else {
             Edits::Refuse
         };
-        Ok(postgres::apply(&cluster, &config, &self.paths, &material, edits)?)
+        let paths = &self.paths;
+        Ok(postgres::apply_on_trial(
+            &cluster, &config, paths, &material, edits, confirm,
+        )?)
     }
 
     /// What the server is to serve and to trust, its CRLs published.
@@ -118,6 +138,7 @@ impl Engine {
             server_cert_pem,
             server_key_pem,
             client_ca_pem: store.roots(Authority::Client)?,
+            canary: canary(&store),
             crl_dir: self.crl_folder(name),
         })
     }
@@ -140,6 +161,15 @@ impl Engine {
             Err(failure)
         }
     }
+}
+
+/// The certificate that is revoked from birth. An authority of before there was one has none.
+fn canary(store: &Store) -> Option<(String, String)> {
+    let (certificate, key) = store.canary().ok()?;
+    Some((
+        std::fs::read_to_string(certificate).ok()?,
+        std::fs::read_to_string(key).ok()?,
+    ))
 }
 
 /// The newest that pgfw issued, and its key.

@@ -12,6 +12,7 @@ use super::revoke::Reach;
 use super::sessions::SessionWork;
 use super::start::Settled;
 use super::telling::TellingWork;
+use super::trials::TrialWork;
 use crate::api::Changed;
 use crate::clock::{BootTime, Now};
 use crate::config::Config;
@@ -225,12 +226,15 @@ impl Engine {
     /// The lock cannot be taken, or the kernel's record not be read; what else fails is in the answer.
     pub fn round(&mut self) -> Result<Round, Failure> {
         let _lock = self.lock()?;
+        // No part of the filter, and nothing of it is asked.
+        let (look, trials) = self.trials();
         if self.is_taken_off()? {
             return Ok(Round {
-                next: Some(BootTime(Now::read().boot.0 + RETRY_NS)),
+                next: earliest(look, Some(BootTime(Now::read().boot.0 + RETRY_NS))),
                 sessions: None,
                 renewals: None,
                 tellings: None,
+                trials,
                 failed: None,
             });
         }
@@ -285,10 +289,11 @@ impl Engine {
         let retry = (!self.unrecorded.is_empty() || !self.complaints.is_empty())
             .then(|| BootTime(Now::read().boot.0 + RETRY_NS));
         Ok(Round {
-            next: earliest(earliest(next, deadline), retry),
+            next: earliest(earliest(earliest(next, look), deadline), retry),
             sessions,
             renewals,
             tellings,
+            trials,
             failed,
         })
     }
@@ -462,6 +467,8 @@ pub struct Round {
     pub renewals: Option<RenewalWork>,
     /// Units to tell of a new certificate, which takes as long as they like.
     pub tellings: Option<TellingWork>,
+    /// Applies to settle, which takes one as well.
+    pub trials: Option<TrialWork>,
     /// The first part that failed; every other was tried.
     pub failed: Option<Failure>,
 }

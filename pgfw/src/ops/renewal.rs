@@ -94,6 +94,16 @@ impl RenewalWork {
 pub fn renew_server(paths: &Paths, name: &str, requester: &str) -> Result<Renewed, Failure> {
     make_state_dir(paths)?;
     let _cluster = lock_cluster(paths, name)?;
+    // A generation on top of one that may be undone would outlive it.
+    if let postgres::Settled::Waits(trial) = postgres::settle(paths, name, postgres::Verdict::Due)? {
+        return Err(Failure::refused(
+            format!(
+                "an apply to cluster `{name}` waits for its confirmation until {}",
+                trial.until.rfc3339()
+            ),
+            "Keep it with `pgfw confirm`, or undo it with `pgfw rollback`; then renew again.",
+        ));
+    }
     // Without the kernel's tables: none of them depend on a server's certificate.
     let mut engine = Engine::with(paths, Ledger::open(&paths.ledger())?)?;
     let (config, cluster) = engine.renewable(name)?;
@@ -280,6 +290,9 @@ impl Engine {
 
     /// `None`: nothing was applied to it, so nothing of ours is served.
     fn due_at(&self, config: &Config, cluster: &Cluster) -> Option<WallTime> {
+        if postgres::note_of(&self.paths, &cluster.name).exists() {
+            return None;
+        }
         let standing = postgres::standing(&self.paths, &cluster.name)?;
         let life = self.served_by_files(cluster)?;
         if self.rotates_away_from(config, cluster, &standing) {

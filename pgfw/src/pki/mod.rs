@@ -27,6 +27,7 @@ mod serial;
 mod store;
 #[cfg(test)]
 mod tests;
+mod throwaway;
 
 pub use authority::AuthorityInfo;
 pub use bundle::{Bundle, BundleTarget, Trust, write_bundle};
@@ -49,3 +50,4 @@ pub use rotation::{
     Change, Leaving, Phase, Rotation, Which, drop_one, introduce, left_of, retire, turn, turn_back,
 };
 pub use store::{ServerPair, Store};
+pub use throwaway::Throwaway;

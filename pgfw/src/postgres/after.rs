@@ -1,6 +1,6 @@
 //! What is left to do or to know once an apply counts.
 
-use super::apply::{Applied, Override};
+use super::applied::{Applied, Override};
 use super::sql::Sql;
 use super::switch::Live;
 use super::{PostgresError, Running, Server};
@@ -20,6 +20,9 @@ pub(super) fn look_after(
         &[],
     )?;
     applied.overridden = overridden(&sql, &live.conf_paths())?;
+    if let Some(note) = pgaudit(&sql, server, config)? {
+        applied.notes.push(note);
+    }
     applied.missing_roles = super::sessions::missing(&sql, config)?;
     Ok(())
 }
@@ -48,6 +51,38 @@ pub(super) fn overridden(sql: &Sql, ours: &[String]) -> Result<Vec<Override>, Po
         by: "command line".to_owned(),
     }));
     Ok(all)
+}
+
+/// `pgaudit.log` is a name that any server takes, whether the library that reads it is there or not.
+fn pgaudit(sql: &Sql, server: &Server, config: &Config) -> Result<Option<String>, PostgresError> {
+    let asked = config
+        .cluster(&server.name)
+        .is_some_and(|c| !c.audit.pgaudit.is_empty());
+    if !asked {
+        return Ok(None);
+    }
+    let loaded = sql.column(
+        "select setting from pg_settings where name = 'shared_preload_libraries'",
+        &[],
+    )?;
+    let loaded = loaded.first().map(String::as_str).unwrap_or_default();
+    let is_loaded = loaded
+        .split(',')
+        .any(|library| library.trim().trim_matches('"') == "pgaudit");
+    let mut libraries: Vec<&str> = loaded
+        .split(',')
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    libraries.push("pgaudit");
+    Ok((!is_loaded).then(|| {
+        format!(
+            "audit.pgaudit counts for nothing: the server has not loaded pgaudit. Install it (postgresql-{}-pgaudit), set \
+             shared_preload_libraries = '{}' in postgresql.conf, and restart the server.",
+            server.major,
+            libraries.join(", ")
+        )
+    }))
 }
 
 /// What restarts a cluster's server.

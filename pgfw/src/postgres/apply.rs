@@ -1,25 +1,23 @@
 //! `pgfw pg apply`: render, write, switch, reload, prove; or put everything back.
 
-use std::path::{Path, PathBuf};
-
-use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use super::after;
-use super::hba::{self, Input, Rendered};
-use super::settings::{self, CLIENT_CA, CONF, HBA, IDENT, SERVER_CERT, SERVER_KEY};
+use super::applied::{Applied, Step};
+pub(super) use super::candidate::check;
+use super::candidate::files;
+use super::pending::{OnTrial, Pending, Trial};
+use super::scratch::{self, Failed, Tried};
+use super::settle::{Settled, Verdict, answers, settle};
 use super::sql::Sql;
-use super::stage::{Files, Generations};
+use super::stage::Generations;
 use super::switch::{Edits, Live, Switch};
-use super::tls::{self, Credential};
-use super::{Owner, PostgresError, Running, Server, owner, prove, reload};
+use super::{PostgresError, Running, Server, prove, reload};
 use crate::config::{Cluster, Config, Manage};
 use crate::failure::Failure;
+use crate::fault::{self, step};
 use crate::paths::Paths;
-use crate::policy::access;
 
 /// What a server needs for TLS.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,6 +27,8 @@ pub struct TlsMaterial {
     pub server_key_pem: String,
     /// Each client authority that is valid now, self-signed.
     pub client_ca_pem: String,
+    /// A certificate of that authority which was revoked from birth, and its key: a server that takes it checks nothing.
+    pub canary: Option<(String, String)>,
     /// Where CRLs are published; outside generations, since the server reads it at every handshake.
     pub crl_dir: PathBuf,
 }
@@ -39,59 +39,6 @@ impl std::fmt::Debug for TlsMaterial {
             .field("crl_dir", &self.crl_dir)
             .finish_non_exhaustive()
     }
-}
-
-/// What an apply did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applied {
-    pub cluster: String,
-    pub generation: u32,
-    /// The files were already these.
-    pub unchanged: bool,
-    /// In order.
-    pub steps: Vec<Step>,
-    /// Settings that count from the server's next restart.
-    pub pending_restart: Vec<String>,
-    /// What restarts it.
-    pub restart: String,
-    /// Settings of ours that something else overrides.
-    pub overridden: Vec<Override>,
-    /// Roles that the configuration names and the server does not have.
-    pub missing_roles: Vec<String>,
-    /// A statement for each of them.
-    pub create_roles: Vec<String>,
-    /// What could not be found out or written down; what was applied is in force all the same.
-    pub notes: Vec<String>,
-}
-
-/// One step of an apply.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "step")]
-pub enum Step {
-    /// A new generation is on disk.
-    Written { directory: PathBuf },
-    /// The live names lead to it.
-    Switched,
-    /// The server was told.
-    Reloaded { pid: i32 },
-    /// The server answers by these rules.
-    RulesProven { marker: String },
-    /// The server serves this certificate.
-    TlsProven { serial: String },
-    /// The server listens on no TCP address, so TLS cannot be looked at.
-    NoTcp,
-    /// The server is down: the files count at its next start.
-    AtNextStart,
-    /// `manage = "render"`: nothing of the server was touched.
-    RenderedOnly,
-}
-
-/// A setting of pgfw.conf that does not count.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Override {
-    pub name: String,
-    /// The file that has the last word, or `command line`.
-    pub by: String,
 }
 
 /// Brings one cluster's files to the configuration. Blocks, also for a server that does not answer; the caller holds the
@@ -106,9 +53,33 @@ pub fn apply(
     material: &TlsMaterial,
     edits: Edits,
 ) -> Result<Applied, PostgresError> {
-    if cluster.manage == Manage::None {
-        return Err(PostgresError::NotManaged {
-            cluster: cluster.name.clone(),
+    apply_on_trial(cluster, config, paths, material, edits, None)
+}
+
+/// The same, undone after that time unless it is confirmed by [`super::settle()`]; who looks at the deadline is the
+/// caller's to arrange.
+///
+/// # Errors
+/// As for [`apply`].
+pub fn apply_on_trial(
+    cluster: &Cluster,
+    config: &Config,
+    paths: &Paths,
+    material: &TlsMaterial,
+    edits: Edits,
+    confirm: Option<Duration>,
+) -> Result<Applied, PostgresError> {
+    let name = || cluster.name.clone();
+    match (cluster.manage, confirm) {
+        (Manage::None, _) => return Err(PostgresError::NotManaged { cluster: name() }),
+        (Manage::Render, Some(_)) => return Err(PostgresError::RenderedOnTrial { cluster: name() }),
+        (Manage::Render | Manage::Files, _) => {}
+    }
+    // What an earlier one has left.
+    if let Settled::Waits(OnTrial { until, .. }) = settle(paths, &cluster.name, Verdict::Due)? {
+        return Err(PostgresError::Waits {
+            cluster: name(),
+            until: until.rfc3339(),
         });
     }
     let server = Server::find(cluster)?;
@@ -130,6 +101,7 @@ pub fn apply(
         cluster: cluster.name.clone(),
         generation: before.unwrap_or(0),
         unchanged: before.is_some_and(|g| generations.holds(g, &files)),
+        undoes_itself: None,
         steps: Vec::new(),
         pending_restart: Vec::new(),
         restart: after::restart(cluster),
@@ -143,9 +115,16 @@ pub fn apply(
         applied.steps.push(Step::Written {
             directory: generations.path(applied.generation),
         });
+        step(fault::Step::ApplyWritten);
     }
     generations.check_readable(applied.generation, &files, &server.owner)?;
     if cluster.manage == Manage::Render {
+        if !applied.unchanged
+            && let Err(error) = tried(config, &server, &generations, &mut applied)
+        {
+            generations.prune(&[before]);
+            return Err(error);
+        }
         let link = generations.current_link();
         generations
             .choose(Some(applied.generation))
@@ -154,21 +133,51 @@ pub fn apply(
         return Ok(applied);
     }
 
-    let good = in_force(&server, &generations, material);
+    let good = in_force(&server, &generations);
     let mut switch = Switch::resumed(&generations, good, &live)?;
-    let done = install(&server, &mut switch, &live, &marker, material, &mut applied);
+    let mut note = Pending {
+        server: server.clone(),
+        generation: applied.generation,
+        good,
+        undo: Vec::new(),
+        trial: confirm.map(Trial::of).transpose()?,
+    };
+    if !applied.unchanged
+        && let Err(error) = tried(config, &server, &generations, &mut applied)
+    {
+        // What an earlier one left unproven does not stay either.
+        let error = put_back(&server, switch, Cause::Error(error), &generations);
+        generations.prune(&[good, generations.current(), generations.proven()]);
+        return Err(error);
+    }
+    let mut done = install(
+        &mut switch,
+        &mut note,
+        &generations,
+        &live,
+        &marker,
+        material,
+        &mut applied,
+    );
+    if let (Ok(_), Some(time)) = (&done, confirm.filter(|_| !note.undo.is_empty())) {
+        // The time to look at it begins now.
+        if let Err(error) = stands_until(&mut note, time, &generations, &mut applied) {
+            done = Err(Cause::Error(error));
+        }
+    }
     let proven = match done {
         Err(cause) => {
-            let error = put_back(&server, switch, cause);
+            let error = put_back(&server, switch, cause, &generations);
             generations.prune(&[good, generations.current(), generations.proven()]);
             return Err(error);
         }
         Ok(proven) => proven,
     };
     // It is in force: nothing from here on makes an error of it.
-    let marked = match proven {
-        Some(_) => generations.mark_proven(applied.generation),
-        None => Ok(()),
+    let marked = if applied.undoes_itself.is_some() {
+        Ok(())
+    } else {
+        in_force_for_good(&generations, applied.generation, proven.as_ref())
     };
     generations.prune(&[Some(applied.generation), good, generations.proven()]);
     let looked = proven.map_or(Ok(()), |running| {
@@ -196,117 +205,71 @@ pub fn apply(
     Ok(applied)
 }
 
+/// Has a scratch server try the rules. Where this host cannot have one, that is said, and the live server's word remains.
+fn tried(
+    config: &Config,
+    server: &Server,
+    generations: &Generations,
+    applied: &mut Applied,
+) -> Result<(), PostgresError> {
+    match scratch::try_rules(config, server, generations, applied.generation) {
+        Ok(Tried {
+            admitted,
+            refused,
+            left_out,
+        }) => applied.steps.push(Step::RulesTried {
+            admitted,
+            refused,
+            left_out,
+        }),
+        Err(Failed::Candidate(error)) => return Err(error),
+        Err(Failed::Setup(why)) => applied.notes.push(format!(
+            "the rules were not tried on a server of their own: {why}"
+        )),
+    }
+    step(fault::Step::ApplyTried);
+    Ok(())
+}
+
+/// It is on trial from now on.
+fn stands_until(
+    note: &mut Pending,
+    time: Duration,
+    generations: &Generations,
+    applied: &mut Applied,
+) -> Result<(), PostgresError> {
+    let mut trial = Trial::of(time)?;
+    trial.proven = true;
+    applied.undoes_itself = Some(trial.until.rfc3339());
+    note.trial = Some(trial);
+    note.write(generations)
+}
+
+fn in_force_for_good(
+    generations: &Generations,
+    generation: u32,
+    proven: Option<&Running>,
+) -> Result<(), PostgresError> {
+    if proven.is_some() {
+        generations.mark_proven(generation)?;
+    }
+    step(fault::Step::ApplyMarked);
+    Pending::forget(generations)
+}
+
 /// The generation to go back to. An apply that was cut off before its proof has left one that the server may refuse,
 /// which would be fatal at its next start; only the server can tell.
-fn in_force(server: &Server, generations: &Generations, material: &TlsMaterial) -> Option<u32> {
+fn in_force(server: &Server, generations: &Generations) -> Option<u32> {
     let current = generations.current()?;
-    if generations.proven() == Some(current) {
-        return Some(current);
-    }
     // A server that is down says nothing against it, and reads it at its next start.
-    let Some(running) = server.running() else {
-        return Some(current);
-    };
-    let read = |name| std::fs::read_to_string(generations.path(current).join(name)).unwrap_or_default();
-    let of_its_own = TlsMaterial {
-        server_cert_pem: read(SERVER_CERT),
-        server_key_pem: String::new(),
-        client_ca_pem: read(CLIENT_CA),
-        crl_dir: material.crl_dir.clone(),
-    };
-    let answers = hba::marker_in(&read(HBA))
-        .is_some_and(|marker| matches!(prove::marker_loaded(&running, marker), Ok(true)))
-        && prove::served(&running, &of_its_own).is_ok();
-    if answers {
+    let stands = generations.proven() == Some(current)
+        || server.running().is_none()
+        || answers(server, generations, current);
+    if stands {
         Some(current)
     } else {
         generations.proven()
     }
-}
-
-/// Refuses material that the server would refuse, or that would lock everybody out.
-pub(super) fn check(cluster: &Cluster, material: &TlsMaterial, owner: &Owner) -> Result<(), PostgresError> {
-    let unfit = |message: String| PostgresError::Material {
-        cluster: cluster.name.clone(),
-        message,
-    };
-    let credential = Credential {
-        certificate: &material.server_cert_pem,
-        key: &material.server_key_pem,
-    };
-    tls::certified(credential, &ring::default_provider())
-        .map_err(|e| unfit(format!("server certificate and key: {e}")))?;
-    let authorities: Result<Vec<_>, _> =
-        CertificateDer::pem_slice_iter(material.client_ca_pem.as_bytes()).collect();
-    match authorities {
-        Ok(all) if !all.is_empty() => {}
-        Ok(_) => return Err(unfit("there is no client authority".to_owned())),
-        Err(e) => return Err(unfit(format!("client authority: {e}"))),
-    }
-    // A directory without the issuer's CRL refuses every certificate ("unable to get certificate CRL").
-    let any = owner.act(|| {
-        let mut entries = std::fs::read_dir(&material.crl_dir)?;
-        Ok(entries.any(|e| e.is_ok_and(|e| std::fs::File::open(e.path()).is_ok())))
-    });
-    match any {
-        Ok(true) => Ok(()),
-        Ok(false) | Err(_) => Err(PostgresError::NoCrl {
-            path: material.crl_dir.clone(),
-            user: owner.name.clone(),
-        }),
-    }
-}
-
-/// All files of the generation, and its marker: a digest of everything but the key (whose certificate is in it).
-fn files(
-    cluster: &Cluster,
-    config: &Config,
-    server: &Server,
-    material: &TlsMaterial,
-    current: &Path,
-) -> Result<(Files, String), PostgresError> {
-    let cells = access::compile(config)?;
-    let operator = owner::operator().map_err(PostgresError::file(
-        "cannot name the user behind",
-        Path::new("/proc/self"),
-    ))?;
-    let rendered = |marker: &str| {
-        hba::render(&Input {
-            cluster,
-            cells: &cells,
-            major: server.major,
-            operator: &operator,
-            owner: &server.owner.name,
-            superuser: &server.owner.name,
-            marker,
-        })
-    };
-    let crl_dir = std::path::absolute(&material.crl_dir)
-        .map_err(PostgresError::file("cannot find", &material.crl_dir))?;
-    let conf = settings::render(&settings::settings(cluster, current, &crl_dir));
-    let blank = rendered(&hba::marker(""))?;
-    let mut hash = Sha256::new();
-    for part in [
-        &conf,
-        &material.server_cert_pem,
-        &material.client_ca_pem,
-        &blank.hba,
-        &blank.ident,
-    ] {
-        hash.update(part);
-        hash.update([0]);
-    }
-    let marker = hba::marker(&hba::short_hex(&hash.finalize()));
-    let Rendered { hba, ident } = rendered(&marker)?;
-    let files = vec![
-        (HBA, hba.into_bytes()),
-        (IDENT, ident.into_bytes()),
-        (CONF, conf.into_bytes()),
-        (SERVER_CERT, material.server_cert_pem.clone().into_bytes()),
-        (SERVER_KEY, material.server_key_pem.clone().into_bytes()),
-        (CLIENT_CA, material.client_ca_pem.clone().into_bytes()),
-    ];
-    Ok((files, marker))
 }
 
 /// Why an installation has to be taken back.
@@ -318,18 +281,25 @@ enum Cause {
 
 /// Puts the candidate in force. The server that was seen to go by it; `None`: it is down.
 fn install(
-    server: &Server,
     switch: &mut Switch,
+    note: &mut Pending,
+    generations: &Generations,
     live: &Live,
     marker: &str,
     material: &TlsMaterial,
     applied: &mut Applied,
 ) -> Result<Option<Running>, Cause> {
+    let server = &note.server.clone();
     let running = server.running();
     let settled = applied.unchanged && live.in_place();
     if !settled {
+        switch.plan(live).map_err(Cause::Error)?;
+        note.undo.clone_from(&switch.undo);
+        note.write(generations).map_err(Cause::Error)?;
+        step(fault::Step::ApplyNoted);
         switch.forward(applied.generation, live).map_err(Cause::Error)?;
         applied.steps.push(Step::Switched);
+        step(fault::Step::ApplySwitched);
         // What the server would say at its next start, said now.
         server.setting("ssl_cert_file").map_err(Cause::Error)?;
     }
@@ -347,6 +317,7 @@ fn install(
         let before = prove::load_time(server, &running);
         reload::reload(server, &running).map_err(Cause::Error)?;
         applied.steps.push(Step::Reloaded { pid: running.pid });
+        step(fault::Step::ApplyTold);
         prove::await_marker(server, &running, marker, before.as_deref())
             .map_err(|message| Cause::NotTaken(with_reasons(server, &running, message)))?;
         serial = prove::served(&running, material);
@@ -359,17 +330,20 @@ fn install(
         Ok(None) => Step::NoTcp,
         Err(message) => return Err(Cause::NotTaken(with_reasons(server, &running, message))),
     });
+    step(fault::Step::ApplyProven);
     Ok(Some(running))
 }
 
 /// Takes the switch back and has the server read the former files again.
-fn put_back(server: &Server, switch: Switch, cause: Cause) -> PostgresError {
+fn put_back(server: &Server, switch: Switch, cause: Cause, generations: &Generations) -> PostgresError {
     let cluster = server.name.clone();
     let changed = switch.changed();
     let restored = switch.back().and_then(|()| match server.running() {
         Some(running) if changed => reload::reload(server, &running),
         Some(_) | None => Ok(()),
     });
+    // Where that failed the note stays, and what is left to do with it.
+    let restored = restored.and_then(|()| Pending::forget(generations));
     match (restored, cause) {
         (Ok(()), Cause::Error(error)) => error,
         (Ok(()), Cause::NotTaken(message)) if changed => PostgresError::PutBack { cluster, message },

@@ -66,6 +66,8 @@ pub enum PostgresError {
     Reload { pid: i32, source: io::Error },
     #[error("cluster `{cluster}` did not take the new files: {message}; the former ones are back")]
     PutBack { cluster: String, message: String },
+    #[error("the new rules for cluster `{cluster}` are not fit to be used: {message}; nothing was changed")]
+    Refused { cluster: String, message: String },
     #[error("cluster `{cluster}` does not run with the files that are in place: {message}")]
     NotProven { cluster: String, message: String },
     #[error(
@@ -76,6 +78,14 @@ pub enum PostgresError {
         message: String,
         source: Box<PostgresError>,
     },
+    #[error("an apply to cluster `{cluster}` waits for its confirmation until {until}")]
+    Waits { cluster: String, until: String },
+    #[error("the apply to cluster `{cluster}` was not confirmed until {until}, and is undone")]
+    TooLate { cluster: String, until: String },
+    #[error(
+        "what is rendered for cluster `{cluster}` reaches its server by other hands, and cannot be tried (manage = \"render\")"
+    )]
+    RenderedOnTrial { cluster: String },
     #[error("cannot read or close sockets through sock_diag")]
     SockDiag(#[source] io::Error),
 }
@@ -114,6 +124,10 @@ impl Explain for PostgresError {
             | PostgresError::PutBack { .. }
             | PostgresError::NotProven { .. }
             | PostgresError::Stuck { .. }
+            | PostgresError::Refused { .. }
+            | PostgresError::Waits { .. }
+            | PostgresError::TooLate { .. }
+            | PostgresError::RenderedOnTrial { .. }
             | PostgresError::SockDiag(_) => Code::Refused,
         }
     }
@@ -172,12 +186,22 @@ impl Explain for PostgresError {
             }
             PostgresError::Reload { .. } => "Reload it yourself (pg_ctl reload), then apply again.".to_owned(),
             PostgresError::PutBack { .. } => "Correct what the server names, then apply again.".to_owned(),
+            PostgresError::Refused { .. } => {
+                "Correct in pgfw.toml what a server of this version names, then apply again.".to_owned()
+            }
             PostgresError::NotProven { .. } => {
                 "Look into the server's log for what it refused, then apply again.".to_owned()
             }
             PostgresError::Stuck { .. } => {
                 "Put the *.before-pgfw files back by hand and reload the server.".to_owned()
             }
+            PostgresError::Waits { .. } => {
+                "Keep it with `pgfw confirm`, or undo it with `pgfw rollback`; then do this again.".to_owned()
+            }
+            PostgresError::TooLate { cluster, .. } => {
+                format!("Try it for longer: pgfw pg apply {cluster} --confirm 5m")
+            }
+            PostgresError::RenderedOnTrial { .. } => "Leave --confirm out.".to_owned(),
             PostgresError::SockDiag(_) => "Run pgfw with CAP_NET_ADMIN, with the inet_diag module loaded.".to_owned(),
         }
     }

@@ -81,6 +81,7 @@ impl Kept {
                 server_cert_pem: read(SERVER_CERT)?,
                 server_key_pem: read(SERVER_KEY)?,
                 client_ca_pem: read(CLIENT_CA)?,
+                canary: None,
                 crl_dir: directory.join(CRLS),
             },
             marker,

@@ -3,7 +3,9 @@
 //! Everything here blocks (files, sockets, the server's answers); async code calls it on a blocking thread.
 
 mod after;
+mod applied;
 mod apply;
+mod candidate;
 mod cluster;
 mod error;
 mod giving;
@@ -11,28 +13,34 @@ mod half_open;
 pub mod hba;
 mod inspect;
 mod kept;
+mod live;
 mod look;
 mod owner;
+mod pending;
 pub mod prove;
 mod release;
 mod reload;
 mod renew;
 mod rules;
+mod scratch;
 mod sessions;
 pub mod settings;
+mod settle;
 mod sql;
 mod stage;
 mod switch;
 pub mod tls;
 pub mod wire;
 
-pub use apply::{Applied, Override, Step, TlsMaterial, apply};
+pub use applied::{Applied, Override, Step};
+pub use apply::{TlsMaterial, apply, apply_on_trial};
 pub use cluster::{Running, Server};
 pub use error::PostgresError;
 pub use half_open::{CutOff, await_logins, cut_off, destroy_half_open};
 pub use inspect::{Inspection, inspect};
 pub use look::{Seen, look};
 pub use owner::Owner;
+pub use pending::{OnTrial, due, note_of, on_trial, unfinished};
 pub use release::{Given, Leave, Released, release};
 pub use reload::reload;
 pub use renew::{Renewal, Standing, renew, standing};
@@ -40,5 +48,6 @@ pub use rules::{LiveWorld, Rules};
 pub use sessions::{
     Session, Target, decimal, is_superuser, missing_roles, sessions, shown_dn, terminate_sessions,
 };
+pub use settle::{Settled, Verdict, settle};
 pub use sql::Sql;
 pub use switch::Edits;

@@ -7,11 +7,12 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::unistd::{Gid, Uid, User, getgrouplist};
+use serde::{Deserialize, Serialize};
 
 use super::PostgresError;
 
 /// The user that owns a data directory; the server refuses to run as any other (miscinit.c: `checkDataDir`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     pub uid: u32,
     pub gid: u32,

@@ -4,6 +4,7 @@
 //! marker line that only these two files hold answers, and the certificate that is served is the new one.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
@@ -11,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::hba::PROBE_ROLE;
 use super::sql::Sql;
-use super::tls::{self, Version};
+use super::tls::{self, Credential, Version};
 use super::wire::{self, Answer, Startup};
 use super::{Running, Server, TlsMaterial};
 
@@ -136,7 +137,40 @@ pub(super) fn served(running: &Running, material: &TlsMaterial) -> Result<Option
             "on {address} it asks for certificates of another authority than pgfw's too"
         ));
     }
+    if let Some(canary) = &material.canary {
+        refuses(address, canary)?;
+    }
     serial(&wanted).map(Some)
+}
+
+/// Whether a revoked certificate is refused as such. Under TLS 1.3 the server's alert comes after the client's part of the
+/// handshake (RFC 8446 section 4.4.4).
+fn refuses(address: SocketAddr, (certificate, key): &(String, String)) -> Result<(), String> {
+    let credential = Credential { certificate, key };
+    let startup = Startup {
+        user: PROBE_ROLE,
+        database: PROBE_ROLE,
+        replication: false,
+    };
+    let tried = tls::connect(address, Some(credential), Version::V1_3)
+        .and_then(|mut session| session.start_up(&startup));
+    match tried {
+        Err(error) if is_revoked(&error) => Ok(()),
+        Err(error) => Err(format!(
+            "on {address} it does not say of a revoked certificate that it is revoked: {error}"
+        )),
+        Ok(_) => Err(format!(
+            "on {address} it takes a revoked certificate for a good one"
+        )),
+    }
+}
+
+fn is_revoked(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    inner
+        == Some(&rustls::Error::AlertReceived(
+            rustls::AlertDescription::CertificateRevoked,
+        ))
 }
 
 /// The leaf of a PEM chain.

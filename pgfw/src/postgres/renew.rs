@@ -163,6 +163,7 @@ fn with_material(
         server_cert_pem,
         server_key_pem,
         client_ca_pem,
+        canary: _,
         crl_dir: _,
     } = material;
     let mut files = Files::new();

@@ -20,6 +20,7 @@ pub fn settings(cluster: &Cluster, current: &Path, crl_directory: &Path) -> Vec<
     let ClusterAudit {
         connections,
         statements,
+        json,
         pgaudit,
     } = &cluster.audit;
     let mut all: Vec<(&str, String)> = vec![
@@ -45,6 +46,11 @@ pub fn settings(cluster: &Cluster, current: &Path, crl_directory: &Path) -> Vec<
         ("log_disconnections", on_off(*connections)),
         ("log_statement", statements.clone()),
     ];
+    if *json {
+        // jsonlog goes to files of the collector's only (config.sgml: log_destination; from 15 on).
+        all.push(("log_destination", "jsonlog".to_owned()));
+        all.push(("logging_collector", on_off(true)));
+    }
     if !pgaudit.is_empty() {
         all.push(("pgaudit.log", pgaudit.join(", ")));
     }

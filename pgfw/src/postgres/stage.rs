@@ -54,6 +54,10 @@ impl Generations {
         Ok(Generations { directory })
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.directory
+    }
+
     /// The link; every path that the server sees goes through it.
     pub(super) fn current_link(&self) -> PathBuf {
         self.directory.join("current")
@@ -210,6 +214,7 @@ impl Generations {
         // Of what is forgotten nothing is proven; a link that stays leads nowhere.
         let _stays = fs::remove_file(self.proven_link());
         self.prune(&[]);
+        super::scratch::forget(&self.directory);
         Ok(())
     }
 

@@ -5,10 +5,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
+use super::PostgresError;
 use super::kept;
-use super::settings::{self, CONF, HBA, IDENT};
+pub(super) use super::live::{Include, Live};
 use super::stage::{Generations, replace_with_link, sibling, sync};
-use super::{PostgresError, Server};
+use crate::fault::{Step, step};
 
 /// What to do about changes that someone else made to managed files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,136 +22,39 @@ pub enum Edits {
     Replace,
 }
 
-/// What has been changed so far, newest last.
+/// What is changed, oldest first: said whole before the first of it is done, so that it can be taken back by whoever comes
+/// after a crash. Each knows whether it was done.
 #[derive(Debug)]
 pub(super) struct Switch<'a> {
     generations: &'a Generations,
-    undo: Vec<Undo>,
+    pub(super) undo: Vec<Undo>,
 }
 
-#[derive(Debug)]
-enum Undo {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Undo {
+    /// `current` led there.
     Current(Option<u32>),
-    /// This name was kept under that one.
+    /// This name is kept under that one, and becomes a link.
     Kept {
         live: PathBuf,
+        target: PathBuf,
         kept: PathBuf,
     },
-    /// This name was not there.
-    New(PathBuf),
-    /// This file includes pgfw's settings, and held no more than this before.
+    /// This name was not there, and becomes a link.
+    New { live: PathBuf, target: PathBuf },
+    /// This file comes to include pgfw's settings by this line; it is kept under that name, and held no more than this
+    /// before.
     Included {
         file: PathBuf,
+        line: String,
+        kept: PathBuf,
         own: String,
     },
-}
-
-/// Where the live names lead.
-#[derive(Debug, Clone)]
-pub(super) struct Live {
-    /// (live name, its target through `current`)
-    pub(super) links: Vec<(PathBuf, PathBuf)>,
-    pub(super) include: Include,
-    /// pgfw.conf through `current`.
-    conf: PathBuf,
-}
-
-/// How the server comes to read pgfw.conf.
-#[derive(Debug, Clone)]
-pub(super) enum Include {
-    /// A link in a directory that postgresql.conf includes; it is among the links.
-    Directory,
-    /// A last line of this file.
-    Line { file: PathBuf, line: String },
 }
 
 /// What a live name held before pgfw, beside it.
 pub(super) const KEPT: &str = ".before-pgfw";
 const EDITED: &str = ".edited-pgfw";
-/// Sorts after everything in an include_dir, which is read in order of names (guc-file.l: `ParseConfigDirectory`).
-const CONF_LINK: &str = "zz-pgfw.conf";
-
-impl Live {
-    /// Reads what postgresql.conf offers.
-    ///
-    /// # Errors
-    /// I/O.
-    pub(super) fn of(server: &Server, generations: &Generations) -> Result<Live, PostgresError> {
-        let mut live = Live::of_settings(&server.config_file, generations)?;
-        let current = generations.current_link();
-        let rules = [
-            (server.hba_file.clone(), current.join(HBA)),
-            (server.ident_file.clone(), current.join(IDENT)),
-        ];
-        live.links.splice(0..0, rules);
-        Ok(live)
-    }
-
-    /// Only how pgfw.conf is read: it takes no answer from the server's program, which gives none while pgfw.conf
-    /// is missing.
-    ///
-    /// # Errors
-    /// I/O.
-    pub(super) fn of_settings(config_file: &Path, generations: &Generations) -> Result<Live, PostgresError> {
-        let conf = generations.current_link().join(CONF);
-        let file = fs::canonicalize(config_file).map_err(PostgresError::file("cannot find", config_file))?;
-        let text = fs::read_to_string(&file).map_err(PostgresError::file("cannot read", &file))?;
-        // Not the resolved name: pg_file_settings shows the path as the server was given it.
-        let parent = config_file.parent().unwrap_or(Path::new("/"));
-        let directory = settings::include_dir(&text).map(|d| parent.join(d));
-        let (links, include) = match directory.filter(|d| d.is_dir()) {
-            Some(directory) => (
-                vec![(directory.join(CONF_LINK), conf.clone())],
-                Include::Directory,
-            ),
-            None => (
-                Vec::new(),
-                Include::Line {
-                    file,
-                    line: settings::include_line(&conf),
-                },
-            ),
-        };
-        Ok(Live { links, include, conf })
-    }
-
-    /// Whether every live name leads into `current`.
-    pub(super) fn in_place(&self) -> bool {
-        let linked = self.links.iter().all(|(live, target)| is_link_to(live, target));
-        linked
-            && match &self.include {
-                Include::Directory => true,
-                Include::Line { file, line } => fs::read_to_string(file).is_ok_and(|t| has_line(&t, line)),
-            }
-    }
-
-    /// Looks for a managed name that became something else after it was once ours.
-    ///
-    /// # Errors
-    /// [`PostgresError::Drift`].
-    pub(super) fn check_links(&self) -> Result<(), PostgresError> {
-        for (live, target) in &self.links {
-            if !is_link_to(live, target) && was_ours(live) && !kept::is_kept(live) {
-                return Err(PostgresError::Drift {
-                    path: live.clone(),
-                    message: format!("it was a link to {} and is none now", target.display()),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// The paths from which the server may read our settings.
-    pub(super) fn conf_paths(&self) -> Vec<String> {
-        self.links
-            .iter()
-            .map(|(live, _)| live)
-            .chain([&self.conf])
-            .map(|p| p.to_string_lossy().into_owned())
-            .collect()
-    }
-}
-
 impl<'a> Switch<'a> {
     pub(super) fn new(generations: &'a Generations) -> Switch<'a> {
         Switch {
@@ -177,13 +83,11 @@ impl<'a> Switch<'a> {
             if !is_link_to(name, target) {
                 continue;
             }
+            let (live, target) = (name.clone(), target.clone());
             switch.undo.push(if kept.symlink_metadata().is_ok() {
-                Undo::Kept {
-                    live: name.clone(),
-                    kept,
-                }
+                Undo::Kept { live, target, kept }
             } else {
-                Undo::New(name.clone())
+                Undo::New { live, target }
             });
         }
         if let Include::Line { file, line } = &live.include {
@@ -191,6 +95,8 @@ impl<'a> Switch<'a> {
             if has_line(&text, line) {
                 switch.undo.push(Undo::Included {
                     file: file.clone(),
+                    line: line.clone(),
+                    kept: sibling(file, KEPT),
                     own: without(&text, line),
                 });
             }
@@ -198,21 +104,58 @@ impl<'a> Switch<'a> {
         Ok(switch)
     }
 
-    /// Makes `generation` the one that counts: `current` first, so that no live name ever leads nowhere.
+    /// What an apply noted before it was cut off, or went on trial.
+    pub(super) fn noted(generations: &'a Generations, undo: Vec<Undo>) -> Switch<'a> {
+        Switch { generations, undo }
+    }
+
+    /// Says what [`Switch::forward`] will change.
+    ///
+    /// # Errors
+    /// I/O.
+    pub(super) fn plan(&mut self, live: &Live) -> Result<(), PostgresError> {
+        self.undo.push(Undo::Current(self.generations.current()));
+        for (name, target) in &live.links {
+            if is_link_to(name, target) {
+                continue;
+            }
+            let (live, target) = (name.clone(), target.clone());
+            self.undo.push(if fs::symlink_metadata(name).is_err() {
+                Undo::New { live, target }
+            } else {
+                let kept = kept_as(name);
+                Undo::Kept { live, target, kept }
+            });
+        }
+        if let Include::Line { file, line } = &live.include {
+            let text = fs::read_to_string(file).map_err(PostgresError::file("cannot read", file))?;
+            if !has_line(&text, line) {
+                self.undo.push(Undo::Included {
+                    file: file.clone(),
+                    line: line.clone(),
+                    kept: kept_as(file),
+                    own: text,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `generation` the one that counts, as planned: `current` first, so that no live name ever leads nowhere.
     ///
     /// # Errors
     /// I/O; [`Switch::back`] takes back what was done.
-    pub(super) fn forward(&mut self, generation: u32, live: &Live) -> Result<(), PostgresError> {
+    pub(super) fn forward(&self, generation: u32, live: &Live) -> Result<(), PostgresError> {
         let link = self.generations.current_link();
-        let before = self.generations.current();
         self.generations
             .choose(Some(generation))
             .map_err(PostgresError::file("cannot switch", &link))?;
-        self.undo.push(Undo::Current(before));
+        step(Step::ApplyChosen);
         for (name, target) in &live.links {
             if !is_link_to(name, target) {
-                self.adopt(name, |n| replace_with_link(n, target))
+                adopt(name, |n| replace_with_link(n, target))
                     .map_err(PostgresError::file("cannot link", name))?;
+                step(Step::ApplyLinked);
             }
         }
         match &live.include {
@@ -222,10 +165,10 @@ impl<'a> Switch<'a> {
                 if has_line(&text, line) {
                     return Ok(());
                 }
-                // What `pg release --keep` left here would count beside ours.
-                let own = kept::include_of(file).map_or(text.clone(), |old| without(&text, &old));
-                self.adopt(file, |f| rewrite(f, &with(&own, line)))
-                    .map_err(PostgresError::file("cannot add an include to", file))
+                adopt(file, |f| rewrite(f, &included(f, &text, line)))
+                    .map_err(PostgresError::file("cannot add an include to", file))?;
+                step(Step::ApplyLinked);
+                Ok(())
             }
         }
     }
@@ -235,53 +178,91 @@ impl<'a> Switch<'a> {
         !self.undo.is_empty()
     }
 
-    /// Takes everything back, newest first.
+    /// Takes back what was done of it, newest first. Can be repeated.
     ///
     /// # Errors
     /// I/O; what follows is not tried.
     pub(super) fn back(self) -> Result<(), PostgresError> {
-        for step in self.undo.into_iter().rev() {
-            match step {
+        for undo in self.undo.into_iter().rev() {
+            match undo {
+                Undo::Current(before) if self.generations.current() == before => {}
                 Undo::Current(before) => self.generations.choose(before).map_err(PostgresError::file(
                     "cannot switch back",
                     &self.generations.current_link(),
                 ))?,
-                Undo::Kept { live, kept } => {
+                Undo::Kept { live, target, kept } if is_link_to(&live, &target) => {
                     fs::rename(&kept, &live).map_err(PostgresError::file("cannot put back", &live))?;
                 }
-                Undo::New(path) => {
-                    fs::remove_file(&path).map_err(PostgresError::file("cannot remove", &path))?
+                // Kept under a second name, and not replaced yet.
+                Undo::Kept {
+                    live,
+                    target: _,
+                    kept,
+                } if same_file(&live, &kept) => {
+                    fs::remove_file(&kept).map_err(PostgresError::file("cannot remove", &kept))?;
                 }
-                Undo::Included { file, own } => {
-                    rewrite(&file, &own).map_err(PostgresError::file("cannot put back", &file))?;
+                Undo::New { live, target } if is_link_to(&live, &target) => {
+                    fs::remove_file(&live).map_err(PostgresError::file("cannot remove", &live))?;
+                }
+                Undo::Kept { .. } | Undo::New { .. } => {}
+                Undo::Included {
+                    file,
+                    line,
+                    kept,
+                    own,
+                } => {
+                    let text =
+                        fs::read_to_string(&file).map_err(PostgresError::file("cannot read", &file))?;
+                    if has_line(&text, &line) {
+                        // What somebody wrote since stays.
+                        let mine = text == included(&file, &own, &line) || text == with(&own, &line);
+                        let back = if mine { own } else { without(&text, &line) };
+                        rewrite(&file, &back).map_err(PostgresError::file("cannot put back", &file))?;
+                    }
                     // It says no more than the file itself.
-                    let _stays = fs::remove_file(sibling(&file, KEPT));
+                    let _stays = fs::remove_file(kept);
                 }
             }
+            step(Step::UndoneOne);
         }
         Ok(())
     }
+}
 
-    /// Keeps what `name` is under another name, then puts something else in its place. A second name for the same file
-    /// first, so that there is no moment without one.
-    fn adopt(&mut self, name: &Path, put: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-        if fs::symlink_metadata(name).is_err() {
-            put(name)?;
-            self.undo.push(Undo::New(name.to_owned()));
-            return Ok(());
-        }
-        let theirs = !was_ours(name) && !kept::is_kept(name);
-        let kept = sibling(name, if theirs { KEPT } else { EDITED });
-        match fs::remove_file(&kept) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            Ok(()) | Err(_) => {}
-        }
-        fs::hard_link(name, &kept)?;
-        self.undo.push(Undo::Kept {
-            live: name.to_owned(),
-            kept,
-        });
-        put(name)
+/// A postgresql.conf with pgfw's include as its last line. What `pg release --keep` left in it would count beside ours.
+fn included(file: &Path, own: &str, line: &str) -> String {
+    match kept::include_of(file) {
+        Ok(old) => with(&without(own, &old), line),
+        Err(_) => with(own, line),
+    }
+}
+
+/// Keeps what `name` is under another name, then puts something else in its place. A second name for the same file
+/// first, so that there is no moment without one.
+fn adopt(name: &Path, put: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    if fs::symlink_metadata(name).is_err() {
+        return put(name);
+    }
+    let kept = kept_as(name);
+    match fs::remove_file(&kept) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        Ok(()) | Err(_) => {}
+    }
+    fs::hard_link(name, &kept)?;
+    step(Step::ApplyKept);
+    put(name)
+}
+
+/// Under which name is kept what stands at `name` and is to become pgfw's.
+fn kept_as(name: &Path) -> PathBuf {
+    let theirs = !was_ours(name) && !kept::is_kept(name);
+    sibling(name, if theirs { KEPT } else { EDITED })
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    match (fs::symlink_metadata(one), fs::symlink_metadata(other)) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        (Ok(_) | Err(_), Ok(_) | Err(_)) => false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! A TLS client for looking at a server: which certificate it serves, which authorities it asks clients for.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -43,11 +43,24 @@ pub struct Session {
 /// # Errors
 /// I/O; the server's alert is in the message.
 pub fn connect(address: SocketAddr, credential: Option<Credential>, newest: Version) -> io::Result<Session> {
-    let mut tcp = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    let tcp = TcpStream::connect_timeout(&address, TIMEOUT)?;
     // The last flight of a handshake and the start-up packet are two small writes.
     tcp.set_nodelay(true)?;
     tcp.set_read_timeout(Some(TIMEOUT))?;
     tcp.set_write_timeout(Some(TIMEOUT))?;
+    over(tcp, address.ip(), credential, newest)
+}
+
+/// The same over a connection that is there.
+///
+/// # Errors
+/// As for [`connect`].
+pub(super) fn over(
+    mut tcp: TcpStream,
+    address: IpAddr,
+    credential: Option<Credential>,
+    newest: Version,
+) -> io::Result<Session> {
     if !wire::request_tls(&mut tcp)? {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
@@ -56,7 +69,7 @@ pub fn connect(address: SocketAddr, credential: Option<Credential>, newest: Vers
     }
     let hints = Arc::new(Mutex::new(Vec::new()));
     let config = config(credential, newest, Arc::clone(&hints)).map_err(io::Error::other)?;
-    let name = ServerName::IpAddress(address.ip().into());
+    let name = ServerName::IpAddress(address.into());
     let client = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
     let mut stream = StreamOwned::new(client, tcp);
     while stream.conn.is_handshaking() {

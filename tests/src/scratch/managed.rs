@@ -8,7 +8,7 @@ use pgfw::config::Config;
 use pgfw::paths::Paths;
 use pgfw::postgres::tls::{self, Credential, Version};
 use pgfw::postgres::wire::{self, Answer, Startup};
-use pgfw::postgres::{Applied, Edits, PostgresError, TlsMaterial, apply};
+use pgfw::postgres::{Applied, Edits, PostgresError, Step, TlsMaterial, apply};
 
 use super::pki::{Authority, Leaf};
 use super::{PORT, Scratch};
@@ -41,6 +41,7 @@ impl Managed {
             server_cert_pem: server.certificate,
             server_key_pem: server.key,
             client_ca_pem: clients.certificate.clone(),
+            canary: None,
             crl_dir,
         };
         Managed {
@@ -114,4 +115,22 @@ pub fn at(from: IpAddr) -> SocketAddr {
 /// A string for TOML.
 pub fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// The steps' names.
+pub fn steps(steps: &[Step]) -> Vec<&'static str> {
+    steps
+        .iter()
+        .map(|s| match s {
+            Step::Written { directory: _ } => "written",
+            Step::RulesTried { .. } => "tried",
+            Step::Switched => "switched",
+            Step::Reloaded { pid: _ } => "reloaded",
+            Step::RulesProven { marker: _ } => "rules",
+            Step::TlsProven { serial: _ } => "tls",
+            Step::NoTcp => "no tcp",
+            Step::AtNextStart => "at next start",
+            Step::RenderedOnly => "rendered",
+        })
+        .collect()
 }

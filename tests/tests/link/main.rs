@@ -6,6 +6,7 @@
     reason = "helpers of tests, which panic where it happened"
 )]
 
+mod applies;
 mod certificates;
 mod cluster;
 mod expiry;
@@ -25,3 +26,4 @@ mod sealed;
 mod stage;
 mod standstill;
 mod telling;
+mod trial;
