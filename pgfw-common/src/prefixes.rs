@@ -5,9 +5,10 @@
 //!
 //! 1. the *port table*: (TCP or UDP, port) → the line of the service's record, 0 for none;
 //! 2. the service's *record*, which says for each family where its index is and how it takes addresses apart;
-//! 3. the *filter*: a bit for each value of the address's first 16 to 22 bits, clear where nothing but the *base*, an
-//!    answer that the record names, holds. A flood from random sources ends here, having read one word of it;
-//! 4. the *root*: one value for each of the address's first 8 to 16 bits;
+//! 3. the *filter*: a word for each of the address's first 8 to 17 bits, in which the bits that follow choose one or
+//!    two ([`mark`]). Where one of them is clear, nothing but the *base* holds, an answer that the record names. A flood from
+//!    random sources ends here, having read one word of it;
+//! 4. the *root*: one value beside each word of the filter;
 //! 5. where these do not settle it, a *list*: the ranges of what is left of the address, in order, to be searched by
 //!    halving. What IPv6 leaves after 64 bits more is in a list of its own;
 //! 6. the *answer*. Prefixes that say the same share one, so that it stays in the cache.
@@ -56,12 +57,14 @@ pub mod record {
 }
 
 /// How an index takes addresses apart, and its answers for those that it says nothing else about. In one word; from the
-/// lowest bit: bits of the root (5), of the filter (5), in common (6), then 24 bits each for the base and the answer to
+/// lowest bit: bits of the root (5), of a mark (5), in common (6), then 24 bits each for the base and the answer to
 /// those without the bits in common. An answer is named by its first word's number, divided by [`answer::WORDS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
+    /// Of root and filter.
     pub root_bits: u32,
-    pub filter_bits: u32,
+    /// How many bits behind those of the root go into a mark of two bits; 0: a mark is one bit.
+    pub mark_bits: u32,
     pub common_bits: u32,
     pub base: u32,
     pub outside: u32,
@@ -73,7 +76,7 @@ impl Plan {
 
     pub const fn word(self) -> u64 {
         self.root_bits as u64
-            | (self.filter_bits as u64) << 5
+            | (self.mark_bits as u64) << 5
             | (self.common_bits as u64) << 10
             | ((self.base / answer::WORDS) as u64) << 16
             | ((self.outside / answer::WORDS) as u64) << 40
@@ -83,7 +86,7 @@ impl Plan {
     pub const fn from_word(word: u64) -> Plan {
         Plan {
             root_bits: word as u32 & 31,
-            filter_bits: (word >> 5) as u32 & 31,
+            mark_bits: (word >> 5) as u32 & 31,
             common_bits: (word >> 10) as u32 & 63,
             base: (word >> 16) as u32 % (1 << 24) * answer::WORDS,
             outside: (word >> 40) as u32 * answer::WORDS,
@@ -198,6 +201,20 @@ pub fn row<T: Lines>(record: T::Line) -> ServiceRow {
     }
 }
 
+/// Bits of an address that choose a bit of a word.
+pub const CHOOSE: u32 = 6;
+
+/// The bits of a word of the filter that stand for an address: one by the first [`CHOOSE`] bits behind those of the root,
+/// and unless `mark_bits` is 0 one by the last of so many. `behind`: with the first bit behind the root uppermost.
+#[inline(always)]
+pub const fn mark(behind: u64, mark_bits: u32) -> u64 {
+    let first = 1 << (behind >> (64 - CHOOSE));
+    if mark_bits == 0 {
+        return first;
+    }
+    first | 1 << (behind >> (64 - mark_bits) & 63)
+}
+
 /// The word where the answer of a service to `key` begins; 0: no prefix holds it.
 #[inline(always)]
 pub fn find<T: Lines>(table: &T, record: T::Line, family: Family, key: Key) -> u32 {
@@ -215,11 +232,12 @@ pub fn find<T: Lines>(table: &T, record: T::Line, family: Family, key: Key) -> u
         }
         rest = key.after(plan.common_bits);
     }
-    let bit = rest.first(plan.filter_bits);
-    if word(table, (place >> 32) as u32 * LINE_WORDS + bit / 64) >> (bit % 64) & 1 == 0 {
+    let slot = rest.first(plan.root_bits);
+    let mark = mark(rest.high << plan.root_bits, plan.mark_bits);
+    if word(table, (place >> 32) as u32 * LINE_WORDS + slot) & mark != mark {
         return plan.base;
     }
-    let slot = word(table, place as u32 * LINE_WORDS + rest.first(plan.root_bits));
+    let slot = word(table, place as u32 * LINE_WORDS + slot);
     let rest = rest.after(plan.root_bits);
     let found = match family {
         Family::V4 => find_part(table, slot, (rest.high >> (64 - PART_BITS)) as u32),

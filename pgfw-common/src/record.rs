@@ -13,8 +13,8 @@ use crate::coverage::Jiffies;
 use crate::parse::{Ip, Segment};
 use crate::reason::REASONS;
 
-/// Part of the pin path (`v4/`): programs and tables of different ABIs never meet.
-pub const ABI: u32 = 4;
+/// Part of the pin path (`v5/`): programs and tables of different ABIs never meet.
+pub const ABI: u32 = 5;
 
 /// Policies that can be loaded at once: one confirmed, one pending.
 pub const SLOTS: u32 = 2;

@@ -15,7 +15,7 @@ use super::egress;
 use super::error::{DatapathError, ForeignProgram};
 use super::kernel::Kernel;
 use super::load::Fixed;
-use super::pins::{Direction, Pins, remove_pin};
+use super::pins::{Direction, Pins, remove_pin, remove_tree};
 use super::sys::{self, LinkInfo};
 use crate::config::Attach;
 use crate::fault::{Step, step};
@@ -102,6 +102,28 @@ pub(super) fn detach(pins: &Pins, ifindex: u32) -> Result<(), DatapathError> {
     remove_pin(&pins.link(ifindex, Direction::Xdp))?;
     remove_pin(&pins.link(ifindex, Direction::Egress))?;
     remove_pin(&pins.link(ifindex, Direction::Qdisc))
+}
+
+/// Removes what programs of another ABI left, once none of them stands on an interface: a program that still does would
+/// find its slots empty, and drop everything.
+pub(super) fn forget_other_abis(pins: &Pins, fixed: &Fixed) -> Result<(), DatapathError> {
+    let others = pins
+        .other_abis()
+        .map_err(DatapathError::call(format!("read {}", pins.root().display())))?;
+    if others.is_empty() {
+        return Ok(());
+    }
+    let (entry, egress) = (id(fixed.entry.fd())?, id(fixed.egress.fd())?);
+    for attached in attached(pins)? {
+        let way_out = egress::standing(pins, attached.ifindex)?;
+        if ![0, entry].contains(&attached.program) || way_out.is_some_and(|program| program != egress) {
+            return Ok(());
+        }
+    }
+    for folder in others {
+        remove_tree(&folder, &mut 0)?;
+    }
+    Ok(())
 }
 
 /// Every interface with a link of ours.

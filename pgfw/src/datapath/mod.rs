@@ -239,7 +239,7 @@ impl Datapath {
         {
             pins::remove_tree(&self.pins.generation(generation), &mut 0)?;
         }
-        Ok(())
+        attach::forget_other_abis(&self.pins, &self.fixed)
     }
 
     /// A generation's coverage as the kernel has it.

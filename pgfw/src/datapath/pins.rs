@@ -71,6 +71,18 @@ impl Pins {
         self.shared().join(format!("gen-{generation}"))
     }
 
+    /// What programs of other ABIs share, each kind in its own folder.
+    pub(super) fn other_abis(&self) -> io::Result<Vec<PathBuf>> {
+        let is_abi = |name: &str| name.strip_prefix('v').is_some_and(|n| n.parse::<u32>().is_ok());
+        let mut folders: Vec<PathBuf> = names(&self.root)?
+            .iter()
+            .filter(|name| is_abi(name))
+            .map(|name| self.root.join(name))
+            .collect();
+        folders.retain(|folder| *folder != self.shared());
+        Ok(folders)
+    }
+
     /// Interfaces with a link of ours, by the names of the pins.
     pub(super) fn linked(&self) -> io::Result<Vec<u32>> {
         let mut found: Vec<u32> = names(&self.links())?

@@ -140,3 +140,43 @@ fn f34_f35_f44_every_packet_is_judged_by_the_old_policy_or_the_new_one() {
         );
     }
 }
+
+/// As the pins of a pgfw of another ABI lie there: whatever they hold, nothing of it is looked into.
+#[test]
+fn f35_a_changed_abi_takes_over_the_links_and_nothing_slips_through() {
+    let site = Site::new();
+    let pgfw = configured(&site, &policy(false));
+    let daemon = pgfw.enforce();
+    let to = Ipv4Addr::new(10, 10, 0, 10);
+    let server = site
+        .db
+        .within(|| std::net::UdpSocket::bind((to, 7777)).expect("a server"));
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let heard = || match server.recv_from(&mut [0; 64]).expect("who may gets here").1.ip() {
+        std::net::IpAddr::V4(source) => assert_eq!(source, SOURCES[0]),
+        std::net::IpAddr::V6(source) => panic!("{source}"),
+    };
+    let stream = probes(&site.router, to);
+    heard();
+
+    assert!(daemon.stop().success());
+    let (ours, other) = (format!("v{}", pgfw_common::record::ABI), "v1");
+    let pin = |name: &str| std::path::Path::new("/sys/fs/bpf/pgfw").join(name);
+    site.db
+        .within(|| std::fs::rename(pin(&ours), pin(other)).unwrap());
+    let daemon = pgfw.start();
+    // Everything that was sent up to here, and what is sent from here on.
+    server.set_nonblocking(true).unwrap();
+    while let Ok((_, source)) = server.recv_from(&mut [0; 64]) {
+        assert_eq!(source.ip(), SOURCES[0]);
+    }
+    server.set_nonblocking(false).unwrap();
+    heard();
+    stream.stop();
+    assert!(!daemon.log().contains("cannot be attached"), "{}", daemon.log());
+    assert!(pgfw.status().packets("service-closed") > 0);
+    site.db.within(|| {
+        assert!(pin(&ours).is_dir());
+        assert!(!pin(other).exists(), "what the other left is still there");
+    });
+}

@@ -1,7 +1,7 @@
 //! Builds an index, or what lies behind one value of its root, out of the prefixes of one service and family.
 
 use pgfw_common::address::Family;
-use pgfw_common::prefixes::{Key, LINE_WORDS, MOST_IN_COMMON, PART_BITS, Plan, record, value};
+use pgfw_common::prefixes::{CHOOSE, Key, LINE_WORDS, MOST_IN_COMMON, PART_BITS, Plan, mark, record, value};
 
 use super::heap::{Heap, Use};
 
@@ -25,25 +25,52 @@ pub(super) struct Index {
     pub(super) common: u64,
 }
 
-/// Up to so many prefixes, root and filter are of 2 and 8 KiB; up to the next, 128 each; from there on, 512 each.
-const FEW: usize = 1_024;
-const SOME: usize = 16_384;
+/// Bits of a root at least, and at most: 2 KiB, and 1 MiB, and as much for the filter.
+const LEAST_BITS: u32 = 8;
+const MOST_BITS: u32 = 17;
+/// Up to so many prefixes have a word of the filter each, and marks of one bit, which are the cheapest to look for.
+const FEW: usize = 1 << 10;
+/// More of them share a word, on average and at most: one address in thirty then finds its mark by chance.
+const PER_WORD: usize = 7;
 
-/// Bits of the root, and of the filter, for so many prefixes.
-pub(super) fn widths(prefixes: usize) -> (u32, u32) {
-    if prefixes <= FEW {
-        (8, 16)
-    } else if prefixes <= SOME {
-        (14, 20)
+/// Bits of the root for so many prefixes.
+pub(super) fn root_bits(prefixes: usize) -> u32 {
+    let words = if prefixes <= FEW {
+        prefixes
     } else {
-        (16, 22)
+        FEW.max(prefixes.div_ceil(PER_WORD))
+    };
+    words
+        .next_power_of_two()
+        .trailing_zeros()
+        .clamp(LEAST_BITS, MOST_BITS)
+}
+
+/// How many bits go into a mark: those with which the fewest addresses find one by chance. With few, other addresses
+/// have the same; with many, a prefix that is shorter sets the marks of all that it holds, and the words are full.
+fn mark_bits(root_bits: u32, beyond: impl Iterator<Item = u32>) -> u32 {
+    const MOST: u32 = 16;
+    // How many prefixes are longer than the root, by how much.
+    let mut lengths = [0.0; MOST as usize + 1];
+    for length in beyond.filter(|length| *length != 0) {
+        lengths[length.min(MOST) as usize] += 1.0;
     }
+    let by_chance = |bits: u32| {
+        let values = (1..=MOST).zip(&lengths[1..]);
+        let set = values.map(|(length, count)| count * f64::from(1 << bits.saturating_sub(length)));
+        let marks = set.sum::<f64>() / f64::from(1 << root_bits);
+        let filled = 1.0 - (-2.0 * marks / 64.0).exp();
+        filled.powi(2) + marks / f64::from(1 << bits)
+    };
+    (CHOOSE..=MOST)
+        .min_by(|a, b| by_chance(*a).total_cmp(&by_chance(*b)))
+        .unwrap_or(MOST)
 }
 
 impl Index {
     /// Of these prefixes, without root and filter.
     fn of(family: Family, items: &[Item]) -> Index {
-        let (root_bits, filter_bits) = widths(items.len());
+        let root_bits = root_bits(items.len());
         let mut longer = items.iter().filter(|item| item.length != 0);
         let outside = items
             .iter()
@@ -60,13 +87,20 @@ impl Index {
             ),
         };
         let whole = items.iter().find(|item| item.length == common_bits);
+        let beyond = items
+            .iter()
+            .map(|item| item.length.saturating_sub(common_bits + root_bits));
         Index {
             family,
             root: 0,
             filter: 0,
             plan: Plan {
                 root_bits,
-                filter_bits,
+                mark_bits: if items.len() <= FEW {
+                    0
+                } else {
+                    mark_bits(root_bits, beyond)
+                },
                 common_bits,
                 base: whole.map_or(outside, |item| item.answer),
                 outside,
@@ -141,14 +175,15 @@ pub(super) fn all(heap: &mut Heap, family: Family, items: &[Item]) -> Option<Ind
     }
     let bits = index.plan.root_bits;
     let cut: Vec<Item> = items.iter().filter_map(|item| index.cut(item)).collect();
-    let mut filter = vec![0_u64; 1 << (index.plan.filter_bits - 6)];
+    let mut filter = vec![0_u64; 1 << bits];
     let mut root = vec![0_u64; 1 << bits];
     for item in &cut {
-        for bit in range(item, index.plan.filter_bits) {
-            filter[bit as usize / 64] |= 1 << (bit % 64);
-        }
         if item.length <= bits {
-            root[item.key.first(bits) as usize..][..range(item, bits).len()].fill(u64::from(item.answer));
+            let held = range(item, bits);
+            filter[held.start as usize..held.end as usize].fill(u64::MAX);
+            root[held.start as usize..held.end as usize].fill(u64::from(item.answer));
+        } else {
+            filter[item.key.first(bits) as usize] |= marks(&index, item);
         }
     }
     let longer: Vec<Item> = cut.into_iter().filter(|item| item.length > bits).collect();
@@ -356,18 +391,20 @@ fn store(heap: &mut Heap, words: &[u64], entries: usize) -> Option<u64> {
     Some(u64::from(at) | value::LIST << value::KIND | (entries as u64) << value::COUNT)
 }
 
-/// The filter's words for one value of the root, and the number of the first, given the prefixes behind it and whether
-/// there is one that holds all of it.
-pub(super) fn filter_words(index: &Index, slot: u32, items: &[Item], whole: bool) -> (u32, Vec<u64>) {
-    let bits = index.plan.filter_bits - index.plan.root_bits;
-    let first = slot << bits;
-    // A value of the root has 2^6 or 2^8 bits of the filter: whole words.
-    let mut words = vec![if whole { u64::MAX } else { 0 }; 1 << (bits - 6)];
-    for bit in items.iter().flat_map(|item| range(item, index.plan.filter_bits)) {
-        let bit = bit - first;
-        words[bit as usize / 64] |= 1 << (bit % 64);
-    }
-    (first / 64, words)
+/// The marks of all that a prefix holds behind one value of the root. Without the bits in common.
+pub(super) fn marks(index: &Index, item: &Item) -> u64 {
+    let Plan {
+        root_bits, mark_bits, ..
+    } = index.plan;
+    let behind = Item {
+        key: item.key.after(root_bits),
+        length: item.length - root_bits,
+        answer: item.answer,
+    };
+    let bits = mark_bits.max(CHOOSE);
+    range(&behind, bits).fold(0, |marks, value| {
+        marks | mark(u64::from(value) << (64 - bits), mark_bits)
+    })
 }
 
 /// Gives up the lists behind a value.
@@ -398,7 +435,7 @@ pub(super) fn retire_all(heap: &mut Heap, index: &Index) {
         retire(heap, index.family, value);
     }
     heap.retire(index.root, 1 << index.plan.root_bits);
-    heap.retire(index.filter, 1 << (index.plan.filter_bits - 6));
+    heap.retire(index.filter, 1 << index.plan.root_bits);
 }
 
 /// Where a family's words are in a record.

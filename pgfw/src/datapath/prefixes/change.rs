@@ -28,7 +28,7 @@ enum Publish {
         index: Index,
         slot: u32,
         value: u64,
-        filter: (u32, Vec<u64>),
+        filter: u64,
     },
     /// A new record, in which everything else is as it is then.
     Index {
@@ -122,7 +122,7 @@ impl Prefixes {
                 .is_none_or(|slot| slots.contains(&slot)),
         };
         let (mut items, count) = self.items(service, family, near);
-        let place = place.filter(|_| build::widths(count + wanted.len()).0 <= index.plan.root_bits);
+        let place = place.filter(|_| build::root_bits(count + wanted.len()) <= index.plan.root_bits);
         if place.is_none() && items.len() < count {
             items = self.items(service, family, |_| true).0;
         }
@@ -186,7 +186,12 @@ impl Prefixes {
             index,
             slot,
             value: build::behind(&mut self.heap, &index, &behind, value)?,
-            filter: build::filter_words(&index, slot, &behind, whole.is_some()),
+            filter: match whole {
+                Some(_) => u64::MAX,
+                None => behind
+                    .iter()
+                    .fold(0, |all, item| all | build::marks(&index, item)),
+            },
         })
     }
 
@@ -228,16 +233,14 @@ impl Prefixes {
                 index,
                 slot,
                 value,
-                filter: (first, words),
+                filter: marks,
             } => {
-                let filter = index.filter + first;
-                for (at, bits) in (filter..).zip(&words) {
-                    let before = self.heap.memory.word(at);
-                    self.heap.memory.store(at, before | bits);
-                }
+                let filter = index.filter + slot;
+                let before = self.heap.memory.word(filter);
+                self.heap.memory.store(filter, before | marks);
                 let before = self.heap.memory.word(index.root + slot);
                 self.heap.memory.store(index.root + slot, value);
-                self.heap.memory.write(filter, &words);
+                self.heap.memory.store(filter, marks);
                 build::retire(&mut self.heap, index.family, before);
             }
         }

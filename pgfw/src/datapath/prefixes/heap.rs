@@ -105,11 +105,16 @@ impl Heap {
     /// Every cell of this use, as the number of its first word.
     pub(super) fn all(&self, wanted: Use) -> impl Iterator<Item = u32> + '_ {
         let (first, end) = (self.first(), self.end());
-        (first / PER_WORD..end.div_ceil(PER_WORD))
-            .filter(move |word| self.uses(*word) != 0)
-            .flat_map(|word| word * PER_WORD..(word + 1) * PER_WORD)
-            .filter(move |cell| (first..end).contains(cell) && self.usage(*cell) == wanted)
+        (first / PER_WORD..end.div_ceil(PER_WORD)).flat_map(move |word| {
+            let mut those = bytes_of(self.uses(word), wanted);
+            std::iter::from_fn(move || {
+                let cell = (those != 0).then(|| word * PER_WORD + those.trailing_zeros() / 8)?;
+                those &= those - 1;
+                Some(cell)
+            })
+            .filter(move |cell| (first..end).contains(cell))
             .map(|cell| cell * CELL_WORDS)
+        })
     }
 
     /// Every cell in use, as the number of its first word.
@@ -214,7 +219,6 @@ impl Heap {
     }
 
     fn mark(&mut self, cell: u32, count: u32, usage: Use) {
-        const EACH: u64 = 0x0101_0101_0101_0101;
         let (first, end) = (self.uses_place(0), cell + count);
         let mut cell = cell;
         while cell < end {
@@ -284,8 +288,18 @@ pub(super) fn capacity(lines: u32) -> u32 {
     lines + lines.div_ceil(15) + 1
 }
 
+/// The lowest bit of each byte.
+const EACH: u64 = 0x0101_0101_0101_0101;
+
 fn all_taken(uses: u64) -> bool {
-    (0..8).all(|byte| uses >> (byte * 8) & 0xff != 0)
+    bytes_of(uses, Use::Free) == 0
+}
+
+/// The highest bit of each byte that says `wanted`.
+fn bytes_of(uses: u64, wanted: Use) -> u64 {
+    const LOW: u64 = EACH * 0x7f;
+    let differ = uses ^ (EACH * wanted as u64);
+    !(((differ & LOW) + LOW) | differ | LOW)
 }
 
 fn half(word: u64) -> u32 {

@@ -245,7 +245,7 @@ fn roots_grow_with_the_number_of_prefixes_and_shrink_with_them_at_a_reload() {
         key: cut(key(u128::from(number.wrapping_mul(0x9e37_79b1)) << 96), 24),
         length: 24,
     };
-    for number in 0..1_500 {
+    for number in 0..2_000 {
         let put = prefix(number);
         apply(
             &mut table,
@@ -256,23 +256,73 @@ fn roots_grow_with_the_number_of_prefixes_and_shrink_with_them_at_a_reload() {
         .expect("room");
     }
     compare(&table, &model, &[]);
-    let widths = |table: &Prefixes| {
-        let Plan {
-            root_bits,
-            filter_bits,
-            ..
-        } = Index::read(&table.heap, table.record(1), Family::V4).plan;
-        (root_bits, filter_bits)
+    let root_bits = |table: &Prefixes| {
+        Index::read(&table.heap, table.record(1), Family::V4)
+            .plan
+            .root_bits
     };
-    assert_eq!(widths(&table), (14, 20));
-    for number in 0..1_490 {
+    assert_eq!(root_bits(&table), 10);
+    for number in 0..1_990 {
         apply(&mut table, &mut model, &[], &[prefix(number)]).expect("room");
     }
     compare(&table, &model, &[prefix(0)]);
     let again: Vec<_> = model.iter().map(|(p, c)| (*p, *c)).collect();
     let mut table = of_services(1);
     table.change(&again, &[]).expect("room");
-    assert_eq!(widths(&table), (8, 16));
+    assert_eq!(root_bits(&table), 8);
+}
+
+/// A flood is not to get beyond the filter, whatever the number of networks and their lengths.
+#[test]
+fn few_random_addresses_find_a_mark() {
+    // Weyl's sequence by the golden ratio, mixed: scattered over the whole space, and the same in every run.
+    let scattered = |number: u64| {
+        let word = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (word ^ word >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+    };
+    let lengths: [&[u8]; 3] = [&[24], &[32], &[20, 22, 24, 24, 24, 28, 32, 32, 32, 32]];
+    for (family, lengths) in lengths
+        .into_iter()
+        .flat_map(|lengths| [(Family::V4, lengths), (Family::V6, lengths)])
+    {
+        for count in [10, 1_000, 10_000, 100_000] {
+            let puts: Vec<_> = (0..count)
+                .map(|number| {
+                    let length = lengths[number as usize % lengths.len()];
+                    let length = if family == Family::V4 { length } else { length * 2 };
+                    let whole = Key {
+                        high: scattered(number),
+                        low: 0,
+                    };
+                    let prefix = Prefix {
+                        service: 1,
+                        family,
+                        key: cut(whole, length.into()),
+                        length,
+                    };
+                    (prefix, coverage(&prefix, 9))
+                })
+                .collect();
+            let mut table = of_services(1);
+            table.change(&puts, &[]).expect("room");
+            let index = Index::read(&table.heap, table.record(1), family);
+            let Plan {
+                root_bits, mark_bits, ..
+            } = index.plan;
+            const ASKED: u64 = 20_000;
+            let found = (1 << 32..(1 << 32) + ASKED).filter(|number| {
+                let rest = index.rest(key(u128::from(scattered(*number)) << 64));
+                let word = table.heap.memory.word(index.filter + rest.first(root_bits));
+                let mark = prefixes::mark(rest.high << root_bits, mark_bits);
+                word & mark == mark
+            });
+            let found = found.count() as u64;
+            assert!(
+                found * 12 <= ASKED,
+                "{found} of {ASKED}: {count} {family:?} networks of lengths {lengths:?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -85,6 +85,7 @@ pub(crate) fn run(report: &mut Report, options: &Options) {
                 Kind::Nothing
                 | Kind::DropAll
                 | Kind::PassAll(_)
+                | Kind::Question
                 | Kind::Only(_)
                 | Kind::XdpFilter
                 | Kind::Iptables

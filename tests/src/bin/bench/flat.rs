@@ -13,8 +13,8 @@ use crate::packet::{length, segment};
 use crate::policies::{enforced, for_days, guarded};
 use crate::race::{Race, frags, shared};
 use crate::report::{Report, Row, Samples, Table, Unit};
-use crate::source::{self, Family, Source, networks};
-use crate::{Options, kernel};
+use crate::source::{Family, Source, networks};
+use crate::{Options, kernel, question};
 
 /// Beyond this only the figures are wanted.
 const PROMISED: usize = 100_000;
@@ -83,7 +83,7 @@ fn measure(
 ) {
     let trie = trie(family, &nets);
     let bench = enforced(&guarded(nets, for_days()));
-    let bare = source::lookup(family, trie.as_fd(), frags(&bench));
+    let bare = question::in_trie(family, trie.as_fd(), frags(&bench));
     let syn = segment(family, 5432, SYN);
     let (anyone, listed) = (Source::random(family), Source::among(family, drawn));
     let mut race = Race::new(&bench, options);

@@ -17,12 +17,14 @@ use crate::source::Family;
 
 const ABOUT: &str = "Two namespaces joined by a veth pair, sender and receiver on one core ahead of everything else; \
     1,000 networks allowed and 1,000 denied in each family; the source address and port of every packet are drawn. \
-    The packets that count are those that the receiver's device took off the cable. xdp-filter knows addresses instead \
-    of networks and no connections; the rules at ingress have no states.";
+    The packets that count are those that the receiver's device took off the cable. A program that looks for a socket and \
+    drops shows what the kernel takes for that alone, which no filter that knows connections gets around. xdp-filter knows \
+    addresses instead of networks and no connections; the rules at ingress have no states.";
 
 /// Everybody who is flooded.
-const FILTERS: [Kind; 8] = [
+const FILTERS: [Kind; 9] = [
     Kind::DropAll,
+    Kind::Question,
     Kind::PassAll(Mode::Native),
     Kind::Pgfw(Mode::Native),
     Kind::Pgfw(Mode::Generic),
@@ -142,9 +144,10 @@ fn table(report: &mut Report, options: &Options, filters: &[Filter<'_>], flood: 
     };
     let taking_part: Vec<&Filter<'_>> = filters
         .iter()
-        .filter(|filter| {
-            let same = matches!(filter.kind, Kind::DropAll | Kind::PassAll(_));
-            !same || filter.kind == zero
+        .filter(|filter| match filter.kind {
+            Kind::DropAll | Kind::PassAll(_) => filter.kind == zero,
+            Kind::Question => matches!(flood.packets, Packets::Ack { .. }),
+            _ => true,
         })
         .collect();
     let mut contestants: Vec<Contestant<'_>> = taking_part

@@ -14,6 +14,7 @@ mod machine;
 mod network;
 mod packet;
 mod policies;
+mod question;
 mod race;
 mod report;
 mod round;

@@ -15,7 +15,8 @@ use crate::Options;
 use crate::kernel;
 use crate::machine::Pinned;
 use crate::policies::{enforced, for_days, guarded, open, service};
-use crate::race::{Number, Race, shared};
+use crate::question;
+use crate::race::{Number, Race, frags, shared};
 use crate::report::{Report, Row, Table, Unit};
 use crate::source::{Family, Source, networks};
 
@@ -67,7 +68,8 @@ fn ends(family: Family) -> (&'static str, &'static str) {
 
 fn verdicts(report: &mut Report, options: &Options, bench: &Bench, sockets: &Sockets) {
     let mut race = Race::new(bench, options);
-    let mut rows: Vec<(String, Number, Option<f64>)> = Vec::new();
+    let asks = kernel::load(&question::of_sockets(), frags(bench));
+    let mut rows: Vec<(String, Number, Option<f64>, Option<Number>)> = Vec::new();
     for (index, family) in Family::BOTH.into_iter().enumerate() {
         let random = Source::random(family);
         let listed = Source::among(family, NETWORKS as u64);
@@ -153,7 +155,9 @@ fn verdicts(report: &mut Report, options: &Options, bench: &Bench, sockets: &Soc
             ),
         ] {
             let number = race.entry(bench, source, &frame, reason);
-            rows.push((format!("{name}, {what}"), number, target));
+            let question = matches!(reason, Reason::Established | Reason::NoConnection)
+                .then(|| race.program(bench, &asks, source, &frame));
+            rows.push((format!("{name}, {what}"), number, target, question));
         }
     }
     let results = race.run(options);
@@ -172,8 +176,13 @@ fn verdicts(report: &mut Report, options: &Options, bench: &Bench, sockets: &Soc
         )
         .beside("the floor; not in the figures below"),
     );
-    for (name, number, target) in rows {
-        let row = Row::new(name, Unit::OverEmpty, results.of(number));
+    for (name, number, target, question) in rows {
+        let alone = question.map(|number| results.of(number).median());
+        let row = Row::new(name, Unit::OverEmpty, results.of(number)).beside(
+            alone.map_or(String::new(), |alone| {
+                format!("the socket lookup alone {alone:.1}")
+            }),
+        );
         table.row(match target {
             Some(limit) => row.at_most(limit),
             None => row,

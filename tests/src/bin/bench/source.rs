@@ -160,7 +160,7 @@ pub(crate) const fn code(operation: u8, to: u8, from: u8, offset: i16, immediate
 }
 
 /// `to = immediate`, of 64 bits; `kind` 1 means the descriptor of a map.
-fn wide(to: u8, kind: u8, immediate: u64) -> [u64; 2] {
+pub(crate) fn wide(to: u8, kind: u8, immediate: u64) -> [u64; 2] {
     [
         code(0x18, to, kind, 0, immediate as u32 as i32),
         code(0, 0, 0, 0, (immediate >> 32) as u32 as i32),
@@ -250,43 +250,6 @@ fn draw(family: Family, count: u64, at: u16) -> Vec<u64> {
 pub(crate) fn empty(frags: bool) -> OwnedFd {
     let drop = i32::try_from(kernel::DROP).expect("a small number");
     kernel::load(&[code(0xb7, 0, 0, 0, drop), code(0x95, 0, 0, 0, 0)], frags)
-}
-
-/// Looks the source up in a trie of the kernel's and drops: what that lookup alone costs.
-pub(crate) fn lookup(family: Family, trie: BorrowedFd<'_>, frags: bool) -> OwnedFd {
-    let at = i16::try_from(family.source_at()).expect("the head of a frame");
-    let bytes = i16::try_from(family.bytes()).expect("a short address");
-    let mut all = vec![
-        code(0x61, 7, 1, 0, 0),
-        code(0x61, 8, 1, 4, 0),
-        code(0xbf, 2, 7, 0, 0),
-        code(0x07, 2, 0, 0, i32::from(at + bytes)),
-        code(0x3d, 8, 2, 2, 0),
-        code(0xb7, 0, 0, 0, 0),
-        code(0x95, 0, 0, 0, 0),
-        code(0x62, 10, 0, -20, i32::from(bytes) * 8),
-    ];
-    for word in 0..bytes / 4 {
-        all.extend([
-            code(0x61, 0, 7, at + 4 * word, 0),
-            code(0x63, 10, 0, -16 + 4 * word, 0),
-        ]);
-    }
-    all.extend(wide(1, 1, trie.as_fd().as_raw_fd() as u64));
-    all.extend([
-        code(0xbf, 2, 10, 0, 0),
-        code(0x07, 2, 0, 0, -20),
-        code(0x85, 0, 0, 0, 1), // bpf_map_lookup_elem
-        code(
-            0xb7,
-            0,
-            0,
-            0,
-            i32::try_from(kernel::DROP).expect("a small number"),
-        ),
-        code(0x95, 0, 0, 0, 0),
-    ]);
-    kernel::load(&all, frags)
 }
 
 #[cfg(test)]

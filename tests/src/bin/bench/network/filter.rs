@@ -17,6 +17,7 @@ use super::xdp::{self, DROP, Mode, PASS};
 use super::{INTERFACE, Link};
 use crate::kernel;
 use crate::machine::peer;
+use crate::question;
 use crate::source::Family;
 
 /// What can stand before a host.
@@ -25,6 +26,8 @@ pub(crate) enum Kind {
     Nothing,
     DropAll,
     PassAll(Mode),
+    /// An XDP program that looks for the socket and drops.
+    Question,
     /// An XDP program that passes this source and nothing else.
     Only(Ipv4Addr),
     Pgfw(Mode),
@@ -41,6 +44,7 @@ impl Kind {
             Kind::DropAll => "empty program that drops",
             Kind::PassAll(Mode::Native) => "program that passes all, native",
             Kind::PassAll(Mode::Generic) => "program that passes all, generic",
+            Kind::Question => "program that looks for a socket and drops",
             Kind::Only(_) => "program that knows one address, native",
             Kind::Pgfw(Mode::Native) => "pgfw, native",
             Kind::Pgfw(Mode::Generic) => "pgfw, generic",
@@ -91,6 +95,7 @@ impl<'link> Filter<'link> {
             Kind::Nothing => State::Nothing,
             Kind::DropAll => program(&xdp::always(DROP), Mode::Native),
             Kind::PassAll(mode) => program(&xdp::always(PASS), mode),
+            Kind::Question => program(&question::of_sockets(), Mode::Native),
             Kind::Only(source) => program(&xdp::only(source), Mode::Native),
             Kind::Pgfw(mode) => pgfw(rules, mode),
             Kind::XdpFilter => {
