@@ -147,7 +147,13 @@ fn table(report: &mut Report, options: &Options, filters: &[Filter<'_>], flood: 
         .filter(|filter| match filter.kind {
             Kind::DropAll | Kind::PassAll(_) => filter.kind == zero,
             Kind::Question => matches!(flood.packets, Packets::Ack { .. }),
-            _ => true,
+            Kind::Nothing
+            | Kind::Only(_)
+            | Kind::Pgfw(_)
+            | Kind::XdpFilter
+            | Kind::Iptables
+            | Kind::Nftables
+            | Kind::Ingress => true,
         })
         .collect();
     let mut contestants: Vec<Contestant<'_>> = taking_part
