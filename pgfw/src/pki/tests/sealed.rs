@@ -268,3 +268,23 @@ fn p23_p24_a_new_generation_s_key_is_under_the_same_passphrase_or_not_made() {
     lab.introduce(Authority::Client);
     assert_eq!(public(&lab, &key, PASSPHRASE), Some(of_certificate(&key)));
 }
+
+#[test]
+fn p23_p24_in_a_rotation_neither_a_lost_key_nor_one_that_goes_stands_in_the_way_of_the_others() {
+    let mut lab = sealed();
+    lab.introduce(Authority::Client);
+    lab.store = store(&lab, false, Some(PASSPHRASE));
+    assert_eq!(lab.store.seal_keys().unwrap().len(), 3);
+    drop_one(&lab.store, Authority::Client, Which::Old).unwrap();
+    lab.store = store(&lab, true, Some(PASSPHRASE));
+    assert_eq!(lab.store.unlike_the_config().unwrap().len(), 2);
+    assert_eq!(lab.store.seal_keys().unwrap().len(), 2);
+    // The one that goes is destroyed soon: nobody is told to encrypt what `seal_keys` leaves alone.
+    assert_eq!(lab.store.unlike_the_config().unwrap(), Vec::<PathBuf>::new());
+
+    let mut lab = sealed();
+    lab.introduce(Authority::Client);
+    std::fs::remove_file(&keys(&lab)[1]).unwrap();
+    lab.store = store(&lab, false, Some(PASSPHRASE));
+    assert_eq!(lab.store.seal_keys().unwrap().len(), 2);
+}
