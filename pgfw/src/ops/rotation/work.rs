@@ -11,7 +11,7 @@ use super::super::revoke::{Begun, Revoked};
 use super::{Left, Rotated, ServerStep, again, named, servers, status};
 use crate::clock::Now;
 use crate::config::Manage;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::fault::{Step, step};
 use crate::ledger::types::{Authority, Certificate, Revocation, RevocationReason};
 use crate::paths::Paths;
@@ -90,11 +90,16 @@ impl<'a> Rotating<'a> {
     }
 
     /// What this host keeps for its own programs follows at once.
+    ///
+    /// # Errors
+    /// Where a passphrase is all that lacks: whoever sits here may have it.
     pub(super) fn tend_kept(&mut self) -> Result<(), Failure> {
         let _lock = self.engine.lock()?;
         self.engine.keep_clients_now()?;
-        if let Some(failure) = &self.engine.renewals.kept_failed {
-            self.notes.push(failure.to_string());
+        match &self.engine.renewals.kept_failed {
+            Some(failure) if failure.code == Code::Locked => return Err(failure.clone()),
+            Some(failure) => self.notes.push(failure.to_string()),
+            None => {}
         }
         Ok(())
     }
@@ -137,16 +142,15 @@ impl<'a> Rotating<'a> {
             Which::Old => (change.old, change.new),
             Which::New => (change.new, change.old),
         };
+        // What is about to go signs nothing more, however long others take.
+        if which == Which::New {
+            let _lock = self.engine.lock()?;
+            pki::turn_back(&self.store()?, self.authority)?;
+            step(Step::RotationSigns);
+        }
         match self.authority {
             // Clients know both as long as a server may serve what either signed.
-            Authority::Server => {
-                if which == Which::New {
-                    let _lock = self.engine.lock()?;
-                    pki::turn_back(&self.store()?, self.authority)?;
-                    step(Step::RotationSigns);
-                }
-                self.bring(&said)?;
-            }
+            Authority::Server => self.bring(&said)?,
             Authority::Client => {
                 let phase = Phase::Dropping(Leaving {
                     gone,
@@ -157,6 +161,8 @@ impl<'a> Rotating<'a> {
                     &servers::others(self.paths, &self.engine, self.authority, &phase)?,
                     &said,
                 )?;
+                // While both count: what is said next is that one does not.
+                self.tend_kept()?;
             }
         }
         let _lock = self.engine.lock()?;

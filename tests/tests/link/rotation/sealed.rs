@@ -1,14 +1,50 @@
 //! Rotations of authorities whose keys are under a passphrase.
 
-use pgfw_tests::lab::Site;
+use pgfw_tests::lab::{PATIENCE, Site, eventually};
 
 use super::super::sealed::{FILE, sealed, with_file};
 use super::super::stage::{Stage, assert_fails};
-use super::{PKI, generation, status};
+use super::{KEPT, KEPT_FOR, PKI, generation, status};
 
 fn given(stage: &Stage<'_>, what: &str) -> String {
     let arguments: Vec<&str> = ["ca", "rotate"].into_iter().chain(what.split(' ')).collect();
     stage.pgfw.ok(&with_file(&arguments))
+}
+
+/// A program on this host has another certificate before the one that it has is revoked, or nothing is revoked.
+#[test]
+fn p23_p24_what_is_kept_is_not_revoked_before_it_can_be_replaced() {
+    let site = Site::new();
+    let stage = sealed(&site, "", KEPT_FOR);
+    stage.issue("agent", &["--passphrase-file", FILE]);
+    let _daemon = stage.enforce();
+    let kept = || {
+        let link = site.db.within(|| std::fs::read_link(KEPT)).unwrap();
+        link.to_str().unwrap().trim_start_matches('.').to_owned()
+    };
+    let is_valid = |serial: &str| {
+        let shown: serde_json::Value =
+            serde_json::from_str(&stage.pgfw.ok(&["--json", "cert", "show", serial])).unwrap();
+        (shown[0]["state"] == "valid").then(|| shown[0]["authority_generation"].as_u64().unwrap())
+    };
+    eventually("it is kept", PATIENCE, || {
+        site.db.within(|| std::fs::exists(KEPT).unwrap()).then_some(())
+    });
+    given(&stage, "start client");
+    let new = kept();
+    assert_eq!(is_valid(&new), Some(2));
+
+    let without = stage.pgfw.pgfw(&["ca", "rotate", "abort", "client", "--force"]);
+    assert_fails(&without, 1, &["kept for agent", "encrypted", "--passphrase-file"]);
+    assert_eq!(
+        (kept(), is_valid(&new)),
+        (new.clone(), Some(2)),
+        "nothing was revoked"
+    );
+    assert_ne!(status(&stage, "client")["phase"], "dropping");
+    given(&stage, "abort client --force");
+    assert_eq!((is_valid(&kept()), is_valid(&new)), (Some(1), None));
+    assert_eq!(status(&stage, "client")["phase"], "settled");
 }
 
 /// A typing error makes no key that nobody can open.
