@@ -187,7 +187,13 @@ impl<'a> Rotating<'a> {
             let ended = begun.patiently().end_sessions();
             let revoked = self.engine.finish_revocation(ended)?;
             if !revoked.unfinished.is_empty() {
-                return Err(Failure::refused(
+                let waits_for_passphrase = revoked.locked == revoked.unfinished.len();
+                return Err(Failure::new(
+                    if waits_for_passphrase {
+                        Code::Locked
+                    } else {
+                        Code::Refused
+                    },
                     format!("not all could be closed: {}", revoked.unfinished.join(" ")),
                     format!("It is tried again by the daemon; then say `{said}` again."),
                 ));

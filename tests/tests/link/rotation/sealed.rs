@@ -1,14 +1,35 @@
 //! Rotations of authorities whose keys are under a passphrase.
 
-use pgfw_tests::lab::{PATIENCE, Site, eventually};
+use pgfw_tests::lab::{PATIENCE, Site, Terminal, eventually};
 
-use super::super::sealed::{FILE, sealed, with_file};
+use super::super::sealed::{FILE, PASSPHRASE, sealed, with_file};
 use super::super::stage::{Stage, assert_fails};
 use super::{KEPT, KEPT_FOR, PKI, generation, status};
 
 fn given(stage: &Stage<'_>, what: &str) -> String {
     let arguments: Vec<&str> = ["ca", "rotate"].into_iter().chain(what.split(' ')).collect();
     stage.pgfw.ok(&with_file(&arguments))
+}
+
+/// Whatever signs the lists after what is left was revoked.
+#[test]
+fn p23_p24_the_end_of_a_rotation_asks_for_the_passphrase_that_it_needs() {
+    let site = Site::new();
+    let stage = sealed(&site, "", "");
+    let old = stage.issue("alice", &["--passphrase-file", FILE]);
+    given(&stage, "start client");
+    let new = stage.issue("alice", &["--passphrase-file", FILE]);
+    let without = stage.pgfw.pgfw(&["ca", "rotate", "finish", "client", "--force"]);
+    assert_fails(&without, 1, &["encrypted", "--passphrase-file"]);
+    drop(stage.log_in(&site.client, "alice", &new));
+    let mut terminal = Terminal::start(stage.pgfw.command(&["ca", "rotate", "finish", "client"]));
+    terminal.shows("Passphrase of");
+    terminal.types(&format!("{PASSPHRASE}\n"));
+    assert_eq!(terminal.ends().code(), Some(0), "{}", terminal.look());
+    assert_eq!(status(&stage, "client")["phase"], "settled");
+    let said = stage.refused(&stage.with_certificate(&site.client, "alice", &old));
+    assert!(said.contains("unknown ca"), "{said}");
+    drop(stage.log_in(&site.client, "alice", &new));
 }
 
 /// A program on this host has another certificate before the one that it has is revoked, or nothing is revoked.
