@@ -178,15 +178,17 @@ impl<'a> Rotating<'a> {
         let said = again(self.authority, verb);
         // Before a server refuses what they hold.
         self.tend_kept()?;
-        if self.authority == Authority::Client {
-            self.bring(&said)?;
-        }
+        // A server that cannot be told keeps nobody from revoking what it takes still.
+        let untrusted = match self.authority {
+            Authority::Client => self.bring(&said),
+            Authority::Server => Ok(()),
+        };
         step(Step::RotationUntrusted);
         if let Some(begun) = self.revoke_left()? {
             step(Step::RotationRevoked);
             let ended = begun.patiently().end_sessions();
             let revoked = self.engine.finish_revocation(ended)?;
-            if !revoked.unfinished.is_empty() {
+            if untrusted.is_ok() && !revoked.unfinished.is_empty() {
                 let waits_for_passphrase = revoked.locked == revoked.unfinished.len();
                 return Err(Failure::new(
                     if waits_for_passphrase {
@@ -211,6 +213,7 @@ impl<'a> Rotating<'a> {
             }
             self.revoked = Some(revoked);
         }
+        untrusted?;
         {
             let _lock = self.engine.lock()?;
             let reach = self.engine.reach()?;

@@ -251,3 +251,30 @@ fn p23_p26_openssl_takes_leaves_of_both_generations_with_their_lists() {
     // Both authorities, since none was named.
     assert_eq!(certificates_in(&new.pem("root.crt")), 2);
 }
+
+/// The old key is in wrong hands, and one server cannot be told: everything else closes all the same.
+#[test]
+fn p23_a_server_that_cannot_be_told_keeps_no_certificate_from_being_revoked() {
+    let site = Site::new();
+    let stage = Stage::new(&site);
+    let _daemon = stage.enforce();
+    stage.pgfw.ok(&["allow", "10.20.0.0/16"]);
+    let old = stage.issue("alice", &[]);
+    rotate(&stage, "start client");
+    let new = stage.issue("bob", &[]);
+    let mut session = stage.log_in(&site.client, "alice", &old);
+    let rules = format!("{FILES}/current/pg_hba.conf");
+    let edited = format!("{}# by hand\n", on_host(&stage, &rules));
+    site.db.within(|| std::fs::write(&rules, edited).unwrap());
+    let refused = stage.pgfw.pgfw(&["ca", "rotate", "finish", "client", "--force"]);
+    assert_fails(&refused, 1, &["cluster main", "pg_hba.conf", "finish client"]);
+    stage.ends(&mut session);
+    let said = stage.refused(&stage.with_certificate(&site.client, "alice", &old));
+    assert!(said.contains("revoked"), "{said}");
+    drop(stage.log_in(&site.client, "bob", &new));
+
+    stage.pgfw.ok(&["pg", "apply", "--replace-edits"]);
+    let said = rotate(&stage, "finish client");
+    assert!(said.contains(old.serial()) && said.contains("settled"), "{said}");
+    drop(stage.log_in(&site.client, "bob", &new));
+}
