@@ -155,6 +155,7 @@ fn print_rotated(rotated: &Rotated) {
         cluster,
         done: _,
         said,
+        ..
     } in servers
     {
         println!("  cluster {cluster}: {said}");

@@ -32,6 +32,26 @@ fn p23_p24_the_end_of_a_rotation_asks_for_the_passphrase_that_it_needs() {
     drop(stage.log_in(&site.client, "alice", &new));
 }
 
+/// What servers are to serve next is signed in the middle of it.
+#[test]
+fn p23_p24_a_switch_and_its_taking_back_ask_for_the_passphrase() {
+    let site = Site::new();
+    let stage = sealed(&site, "", "");
+    let old = stage.issue("alice", &["--passphrase-file", FILE]);
+    given(&stage, "start server");
+    for (what, phase) in [("switch --force", "overlap"), ("abort server", "settled")] {
+        let arguments: Vec<&str> = ["ca", "rotate"].into_iter().chain(what.split(' ')).collect();
+        let without = stage.pgfw.pgfw(&arguments);
+        assert_fails(&without, 1, &["cluster main", "encrypted", "--passphrase-file"]);
+        let mut terminal = Terminal::start(stage.pgfw.command(&arguments));
+        terminal.shows("Passphrase of");
+        terminal.types(&format!("{PASSPHRASE}\n"));
+        assert_eq!(terminal.ends().code(), Some(0), "{}", terminal.look());
+        assert_eq!(status(&stage, "server")["phase"], phase);
+    }
+    drop(stage.log_in(&site.client, "alice", &old));
+}
+
 /// A program on this host has another certificate before the one that it has is revoked, or nothing is revoked.
 #[test]
 fn p23_p24_what_is_kept_is_not_revoked_before_it_can_be_replaced() {
