@@ -147,6 +147,13 @@ impl<'a> Rotating<'a> {
             let _lock = self.engine.lock()?;
             pki::turn_back(&self.store()?, self.authority)?;
             step(Step::RotationSigns);
+            // Without a key there is no way back: nothing could take the place of what was issued, nor be revoked.
+            let of_it = |c: &Certificate| {
+                (c.authority, c.authority_generation) == (self.authority, gone) && c.name != pki::CANARY
+            };
+            if self.authority == Authority::Client && self.engine.ledger.certificates()?.iter().any(of_it) {
+                self.store()?.try_keys()?;
+            }
         }
         match self.authority {
             // Clients know both as long as a server may serve what either signed.

@@ -76,7 +76,7 @@ fn p23_p24_what_is_kept_is_not_revoked_before_it_can_be_replaced() {
     assert_eq!(is_valid(&new), Some(2));
 
     let without = stage.pgfw.pgfw(&["ca", "rotate", "abort", "client", "--force"]);
-    assert_fails(&without, 1, &["kept for agent", "encrypted", "--passphrase-file"]);
+    assert_fails(&without, 1, &["encrypted", "--passphrase-file"]);
     assert_eq!(
         (kept(), is_valid(&new)),
         (new.clone(), Some(2)),
