@@ -6,6 +6,7 @@ use clap::{Subcommand, ValueEnum};
 
 use super::passphrase::Asked;
 use super::{Context, output};
+use crate::api::Changed;
 use crate::failure::Failure;
 use crate::ledger::types::Authority;
 use crate::ops::rotation::{self, GenerationStatus, Holder, Left, Role, Rotated, RotationStatus, ServerStep};
@@ -134,6 +135,8 @@ fn each(
             }
         }
     }
+    // A daemon that runs tells programs of what is new for them; one that does not will when it starts.
+    let _changed = context.client().post::<Changed>("/v1/refresh", &());
     if context.json && !all.is_empty() {
         output::json(&all);
     }
@@ -152,6 +155,7 @@ fn print_rotated(rotated: &Rotated) {
         cluster,
         done: _,
         said,
+        ..
     } in servers
     {
         println!("  cluster {cluster}: {said}");

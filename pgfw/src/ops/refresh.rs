@@ -213,6 +213,8 @@ impl Engine {
     /// As for [`Engine::refresh`].
     pub fn refreshed(&mut self) -> Result<Changed, Failure> {
         let _lock = self.lock()?;
+        // What is kept for programs changes with roots, too, of which the ledger knows nothing.
+        self.renewals.kept = None;
         self.refresh()?;
         Ok(Changed {
             lines: Vec::new(),

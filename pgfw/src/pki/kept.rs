@@ -26,7 +26,7 @@ pub fn keep(store: &Store, certificate: &Certificate, folder: &Path, group: u32)
     let target = format!(".{}", certificate.serial);
     let before = std::fs::read_link(&link).ok();
     if before.as_deref() == Some(Path::new(&target)) {
-        return keep_roots(store, &folder.join(&target).join(ROOTS), group);
+        return keep_roots(store, folder, &folder.join(&target).join(ROOTS), group);
     }
     let component = files::component(&certificate.name);
     let source = store.issued(&certificate.name);
@@ -88,7 +88,7 @@ pub fn note_told(folder: &Path, serial: &str) -> Result<(), PkiError> {
 
 /// Both roots while the server authority is rotated: programs that read them again at each connection (libpq does) miss
 /// nothing.
-fn keep_roots(store: &Store, file: &Path, group: u32) -> Result<(), PkiError> {
+fn keep_roots(store: &Store, folder: &Path, file: &Path, group: u32) -> Result<(), PkiError> {
     let roots = match store.roots(Authority::Server) {
         // Nothing newer is known.
         Err(PkiError::NoAuthority { .. }) => return Ok(()),
@@ -97,6 +97,8 @@ fn keep_roots(store: &Store, file: &Path, group: u32) -> Result<(), PkiError> {
     if files::read_if_there(file)?.is_some_and(|there| there == roots) {
         return Ok(());
     }
+    // A program that reads them at its start alone is told again; before they are there, lest a crash leave it untold.
+    files::remove(&folder.join(TOLD))?;
     let scratch = file.with_extension("new");
     files::remove(&scratch)?;
     write_for(&scratch, roots.as_bytes(), group)

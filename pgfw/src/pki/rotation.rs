@@ -199,10 +199,11 @@ pub fn introduce(
     store.refuse_writable()?;
     store.can_write_keys()?;
     // A key that is lost is a reason to rotate; one under another passphrase than the new one would be is a mistake.
-    if let Err(error @ (PkiError::Sealed { .. } | PkiError::WrongPassphrase { .. })) =
-        store.signing(authority)
-    {
-        return Err(error);
+    for any in Authority::ALL {
+        if let Err(error @ (PkiError::Sealed { .. } | PkiError::WrongPassphrase { .. })) = store.signing(any)
+        {
+            return Err(error);
+        }
     }
     // Whoever gets a certificate before the new root is there does not have it: said anew where a former attempt left off.
     let without = match authority {

@@ -84,8 +84,12 @@ impl Store {
         let wanted = self.seal.credential.is_some();
         let mut left = Vec::new();
         for file in self.key_files()? {
+            // One that is lost, or kept elsewhere, keeps no other in the clear.
+            let Some(text) = files::read_if_there(&file)?.map(Zeroizing::new) else {
+                continue;
+            };
             let key = self.open_key(&file)?;
-            if is_sealed(&Zeroizing::new(files::read(&file)?)) != wanted {
+            if is_sealed(&text) != wanted {
                 left.push((file, key));
             }
         }
@@ -105,7 +109,7 @@ impl Store {
         let wanted = self.seal.credential.is_some();
         let mut unlike = Vec::new();
         for authority in Authority::ALL {
-            for generation in self.generations_there(authority)? {
+            for generation in self.counting(authority)? {
                 let file = self.generation(authority, generation).join(KEY_FILE);
                 if files::read_if_there(&file)?.is_some_and(|text| is_sealed(&Zeroizing::new(text)) != wanted)
                 {

@@ -8,18 +8,18 @@ use super::renewal::{aged, served};
 use super::stage::{Stage, assert_fails};
 
 const SEALED: &str = "[pki]\nkey_passphrase_credential = \"pgfw-ca\"\n";
-const PASSPHRASE: &str = "correct horse battery";
+pub(crate) const PASSPHRASE: &str = "correct horse battery";
 /// Only this test's mount namespace has it.
-const FILE: &str = "/run/passphrase";
+pub(crate) const FILE: &str = "/run/passphrase";
 const CREDENTIALS: &str = "/run/credentials-of-pgfw";
 const KEY: &str = "/etc/pgfw/pki/client-ca/g1/ca.key";
 
-fn with_file<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn with_file<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     [&["--passphrase-file", FILE], arguments].concat()
 }
 
 /// What a person did at first: keys under a passphrase, and a server that goes by them.
-fn sealed<'a>(site: &'a Site, keys: &str, sections: &str) -> Stage<'a> {
+pub(crate) fn sealed<'a>(site: &'a Site, keys: &str, sections: &str) -> Stage<'a> {
     let stage = Stage::bare(site, keys, &format!("{SEALED}{sections}"));
     site.db.write(FILE, &format!("{PASSPHRASE}\n"));
     for command in [&["ca", "init"][..], &["cert", "server"]] {

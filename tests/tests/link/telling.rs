@@ -88,5 +88,9 @@ fn p24_a_unit_is_told_once_of_each_certificate_that_is_kept_for_it_and_until_it_
     eventually("nothing is to be done", PATIENCE, || {
         (!stage.attention().contains("agent")).then_some(())
     });
+
+    // So is one that reads the roots at its start alone, before a server serves what the new one signs.
+    stage.pgfw.ok(&["ca", "rotate", "start", "server"]);
+    told(&[expected.as_slice(), &expected[expected.len() - 1..]].concat());
     drop(daemon);
 }

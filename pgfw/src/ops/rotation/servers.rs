@@ -6,7 +6,7 @@ use super::super::Engine;
 use super::super::certificates::store;
 use super::super::renewal::{issue_for, renew_server};
 use crate::config::{Cluster, Manage};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::ledger::types::Authority;
 use crate::paths::Paths;
 use crate::pki::{Phase, Store};
@@ -19,6 +19,9 @@ pub struct ServerStep {
     pub done: bool,
     /// How it is known, or what is to be done.
     pub said: String,
+    /// A passphrase is all that lacks.
+    #[serde(skip)]
+    locked: bool,
 }
 
 /// Has every server go by what the rotation says now. What fails at one does not keep the others.
@@ -36,7 +39,17 @@ pub(super) fn bring(
         let done = match told(paths, cluster, authority, requester) {
             Ok(Some(said)) => Ok(said),
             Ok(None) => seen(paths, &store, cluster, authority, &phase),
-            Err(failure) => Err(failure.to_string()),
+            Err(Failure {
+                code,
+                message,
+                remedy,
+            }) => {
+                steps.push(ServerStep {
+                    locked: code == Code::Locked,
+                    ..ServerStep::of(cluster, Err(format!("{message}. {remedy}")))
+                });
+                continue;
+            }
         };
         steps.push(ServerStep::of(cluster, done));
     }
@@ -71,11 +84,15 @@ pub(super) fn all_done(steps: &[ServerStep], again: &str) -> Result<(), Failure>
         cluster,
         done: _,
         said: more,
+        locked: _,
     } in waits
     {
         said.push_str(&format!(" Cluster {cluster}: {more}"));
     }
-    Err(Failure::refused(
+    // Whoever sits here may have it, and is asked.
+    let all_locked = steps.iter().all(|s| s.done || s.locked);
+    Err(Failure::new(
+        if all_locked { Code::Locked } else { Code::Refused },
         said,
         format!("Nothing is refused meanwhile; then say `{again}` again, which goes on from here."),
     ))
@@ -91,6 +108,7 @@ impl ServerStep {
             cluster: cluster.name.clone(),
             done,
             said,
+            locked: false,
         }
     }
 }

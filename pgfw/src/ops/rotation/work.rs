@@ -11,7 +11,7 @@ use super::super::revoke::{Begun, Revoked};
 use super::{Left, Rotated, ServerStep, again, named, servers, status};
 use crate::clock::Now;
 use crate::config::Manage;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::fault::{Step, step};
 use crate::ledger::types::{Authority, Certificate, Revocation, RevocationReason};
 use crate::paths::Paths;
@@ -90,11 +90,16 @@ impl<'a> Rotating<'a> {
     }
 
     /// What this host keeps for its own programs follows at once.
+    ///
+    /// # Errors
+    /// Where a passphrase is all that lacks: whoever sits here may have it.
     pub(super) fn tend_kept(&mut self) -> Result<(), Failure> {
         let _lock = self.engine.lock()?;
         self.engine.keep_clients_now()?;
-        if let Some(failure) = &self.engine.renewals.kept_failed {
-            self.notes.push(failure.to_string());
+        match &self.engine.renewals.kept_failed {
+            Some(failure) if failure.code == Code::Locked => return Err(failure.clone()),
+            Some(failure) => self.notes.push(failure.to_string()),
+            None => {}
         }
         Ok(())
     }
@@ -137,16 +142,22 @@ impl<'a> Rotating<'a> {
             Which::Old => (change.old, change.new),
             Which::New => (change.new, change.old),
         };
+        // What is about to go signs nothing more, however long others take.
+        if which == Which::New {
+            let _lock = self.engine.lock()?;
+            pki::turn_back(&self.store()?, self.authority)?;
+            step(Step::RotationSigns);
+            // Without a key there is no way back: nothing could take the place of what was issued, nor be revoked.
+            let of_it = |c: &Certificate| {
+                (c.authority, c.authority_generation) == (self.authority, gone) && c.name != pki::CANARY
+            };
+            if self.authority == Authority::Client && self.engine.ledger.certificates()?.iter().any(of_it) {
+                self.store()?.try_keys()?;
+            }
+        }
         match self.authority {
             // Clients know both as long as a server may serve what either signed.
-            Authority::Server => {
-                if which == Which::New {
-                    let _lock = self.engine.lock()?;
-                    pki::turn_back(&self.store()?, self.authority)?;
-                    step(Step::RotationSigns);
-                }
-                self.bring(&said)?;
-            }
+            Authority::Server => self.bring(&said)?,
             Authority::Client => {
                 let phase = Phase::Dropping(Leaving {
                     gone,
@@ -157,6 +168,8 @@ impl<'a> Rotating<'a> {
                     &servers::others(self.paths, &self.engine, self.authority, &phase)?,
                     &said,
                 )?;
+                // While both count: what is said next is that one does not.
+                self.tend_kept()?;
             }
         }
         let _lock = self.engine.lock()?;
@@ -172,16 +185,24 @@ impl<'a> Rotating<'a> {
         let said = again(self.authority, verb);
         // Before a server refuses what they hold.
         self.tend_kept()?;
-        if self.authority == Authority::Client {
-            self.bring(&said)?;
-        }
+        // A server that cannot be told keeps nobody from revoking what it takes still.
+        let untrusted = match self.authority {
+            Authority::Client => self.bring(&said),
+            Authority::Server => Ok(()),
+        };
         step(Step::RotationUntrusted);
         if let Some(begun) = self.revoke_left()? {
             step(Step::RotationRevoked);
             let ended = begun.patiently().end_sessions();
             let revoked = self.engine.finish_revocation(ended)?;
-            if !revoked.unfinished.is_empty() {
-                return Err(Failure::refused(
+            if untrusted.is_ok() && !revoked.unfinished.is_empty() {
+                let waits_for_passphrase = revoked.locked == revoked.unfinished.len();
+                return Err(Failure::new(
+                    if waits_for_passphrase {
+                        Code::Locked
+                    } else {
+                        Code::Refused
+                    },
                     format!("not all could be closed: {}", revoked.unfinished.join(" ")),
                     format!("It is tried again by the daemon; then say `{said}` again."),
                 ));
@@ -199,6 +220,7 @@ impl<'a> Rotating<'a> {
             }
             self.revoked = Some(revoked);
         }
+        untrusted?;
         {
             let _lock = self.engine.lock()?;
             let reach = self.engine.reach()?;

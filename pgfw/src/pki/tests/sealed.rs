@@ -251,19 +251,40 @@ fn p24_a_passphrase_is_the_first_line_is_not_short_and_is_not_printed() {
 fn p23_p24_a_new_generation_s_key_is_under_the_same_passphrase_or_not_made() {
     let mut lab = sealed();
     let key = lab.path("pki/client-ca/g2/ca.key");
-    for given in [None, Some("another one")] {
-        lab.store = store(&lab, true, given);
-        let refused = lab.try_introduce(Authority::Client).unwrap_err();
-        let expected = if given.is_none() {
-            "is at hand"
-        } else {
-            "does not open"
-        };
-        assert!(refused.to_string().contains(expected), "{refused}");
-        assert!(!key.parent().unwrap().exists());
-        assert!(lab.store.rotation(Authority::Client).unwrap().phase.is_settled());
-    }
+    let refuse = |lab: &mut Lab| {
+        for (given, code) in [(None, Code::Locked), (Some("another one"), Code::Refused)] {
+            lab.store = store(lab, true, given);
+            let refused = lab.try_introduce(Authority::Client).unwrap_err();
+            assert_eq!(Failure::from(refused).code, code);
+            assert!(!key.parent().unwrap().exists());
+            assert!(lab.store.rotation(Authority::Client).unwrap().phase.is_settled());
+        }
+    };
+    refuse(&mut lab);
+    // Of a key that is lost nobody can tell; the other authority's is under the passphrase too.
+    std::fs::remove_file(&keys(&lab)[1]).unwrap();
+    refuse(&mut lab);
     lab.store = store(&lab, true, Some(PASSPHRASE));
     lab.introduce(Authority::Client);
     assert_eq!(public(&lab, &key, PASSPHRASE), Some(of_certificate(&key)));
+}
+
+#[test]
+fn p23_p24_in_a_rotation_neither_a_lost_key_nor_one_that_goes_stands_in_the_way_of_the_others() {
+    let mut lab = sealed();
+    lab.introduce(Authority::Client);
+    lab.store = store(&lab, false, Some(PASSPHRASE));
+    assert_eq!(lab.store.seal_keys().unwrap().len(), 3);
+    drop_one(&lab.store, Authority::Client, Which::Old).unwrap();
+    lab.store = store(&lab, true, Some(PASSPHRASE));
+    assert_eq!(lab.store.unlike_the_config().unwrap().len(), 2);
+    assert_eq!(lab.store.seal_keys().unwrap().len(), 2);
+    // The one that goes is destroyed soon: nobody is told to encrypt what `seal_keys` leaves alone.
+    assert_eq!(lab.store.unlike_the_config().unwrap(), Vec::<PathBuf>::new());
+
+    let mut lab = sealed();
+    lab.introduce(Authority::Client);
+    std::fs::remove_file(&keys(&lab)[1]).unwrap();
+    lab.store = store(&lab, false, Some(PASSPHRASE));
+    assert_eq!(lab.store.seal_keys().unwrap().len(), 2);
 }

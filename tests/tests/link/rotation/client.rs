@@ -251,3 +251,55 @@ fn p23_p26_openssl_takes_leaves_of_both_generations_with_their_lists() {
     // Both authorities, since none was named.
     assert_eq!(certificates_in(&new.pem("root.crt")), 2);
 }
+
+/// The old key is in wrong hands, and one server cannot be told: everything else closes all the same.
+#[test]
+fn p23_a_server_that_cannot_be_told_keeps_no_certificate_from_being_revoked() {
+    let site = Site::new();
+    let stage = Stage::new(&site);
+    let _daemon = stage.enforce();
+    stage.pgfw.ok(&["allow", "10.20.0.0/16"]);
+    let old = stage.issue("alice", &[]);
+    rotate(&stage, "start client");
+    let new = stage.issue("bob", &[]);
+    let mut session = stage.log_in(&site.client, "alice", &old);
+    let rules = format!("{FILES}/current/pg_hba.conf");
+    let edited = format!("{}# by hand\n", on_host(&stage, &rules));
+    site.db.within(|| std::fs::write(&rules, edited).unwrap());
+    let refused = stage.pgfw.pgfw(&["ca", "rotate", "finish", "client", "--force"]);
+    assert_fails(&refused, 1, &["cluster main", "pg_hba.conf", "finish client"]);
+    stage.ends(&mut session);
+    let said = stage.refused(&stage.with_certificate(&site.client, "alice", &old));
+    assert!(said.contains("revoked"), "{said}");
+    drop(stage.log_in(&site.client, "bob", &new));
+
+    stage.pgfw.ok(&["pg", "apply", "--replace-edits"]);
+    let said = rotate(&stage, "finish client");
+    assert!(said.contains(old.serial()) && said.contains("settled"), "{said}");
+    drop(stage.log_in(&site.client, "bob", &new));
+}
+
+/// It could neither revoke what the new one has issued nor sign what takes its place, and there would be no way on.
+#[test]
+fn p23_a_rotation_is_not_given_up_for_an_authority_whose_key_is_lost() {
+    let site = Site::new();
+    let stage = Stage::with(&site, "", KEPT_FOR);
+    let _daemon = stage.enforce();
+    stage.issue("agent", &[]);
+    rotate(&stage, "start client");
+    site.db
+        .within(|| std::fs::remove_file(format!("{PKI}/client-ca/g1/ca.key")).unwrap());
+    let refused = stage.pgfw.pgfw(&["ca", "rotate", "abort", "client", "--force"]);
+    assert_fails(&refused, 1, &["client-ca/g1/ca.key"]);
+    assert_eq!(status(&stage, "client")["phase"], "introducing");
+    let shown: serde_json::Value =
+        serde_json::from_str(&stage.pgfw.ok(&["--json", "cert", "show", "agent"])).unwrap();
+    assert!(
+        shown.as_array().unwrap().iter().all(|c| c["state"] == "valid"),
+        "{shown}"
+    );
+    // On, then, and not back.
+    rotate(&stage, "start client");
+    rotate(&stage, "finish client --force");
+    assert_eq!(status(&stage, "client")["phase"], "settled");
+}

@@ -2,6 +2,7 @@
 
 mod client;
 mod killed;
+mod sealed;
 mod server;
 
 use std::path::PathBuf;
