@@ -32,7 +32,7 @@ pub struct Attached {
     pub about: Option<&'static str>,
     /// The id of the program on the way in.
     pub program: u32,
-    /// Both ways hold: packets are judged, and what leaves is noted.
+    /// Both ways hold, by programs of this ABI: packets are judged by what pgfw says, and what leaves is noted.
     pub alive: bool,
 }
 
@@ -69,7 +69,7 @@ pub(super) fn attach(
         remove_pin(&pins.link(ifindex, Direction::Xdp))?;
         return Err(error);
     }
-    describe(pins, ifindex)
+    describe(pins, fixed, ifindex)
 }
 
 /// What [`attach`] would find in its way, without attaching.
@@ -114,7 +114,7 @@ pub(super) fn forget_other_abis(pins: &Pins, fixed: &Fixed) -> Result<(), Datapa
         return Ok(());
     }
     let (entry, egress) = (id(fixed.entry.fd())?, id(fixed.egress.fd())?);
-    for attached in attached(pins)? {
+    for attached in attached(pins, fixed)? {
         let way_out = egress::standing(pins, attached.ifindex)?;
         if ![0, entry].contains(&attached.program) || way_out.is_some_and(|program| program != egress) {
             return Ok(());
@@ -127,15 +127,15 @@ pub(super) fn forget_other_abis(pins: &Pins, fixed: &Fixed) -> Result<(), Datapa
 }
 
 /// Every interface with a link of ours.
-pub(super) fn attached(pins: &Pins) -> Result<Vec<Attached>, DatapathError> {
+pub(super) fn attached(pins: &Pins, fixed: &Fixed) -> Result<Vec<Attached>, DatapathError> {
     pins.linked()
         .map_err(DatapathError::call(format!("read {}", pins.links().display())))?
         .into_iter()
-        .map(|ifindex| describe(pins, ifindex))
+        .map(|ifindex| describe(pins, fixed, ifindex))
         .collect()
 }
 
-fn describe(pins: &Pins, ifindex: u32) -> Result<Attached, DatapathError> {
+fn describe(pins: &Pins, fixed: &Fixed, ifindex: u32) -> Result<Attached, DatapathError> {
     let xdp = live_link(&pins.link(ifindex, Direction::Xdp), ifindex)?;
     let egress = egress::standing(pins, ifindex)?;
     let device = query(ifindex)?;
@@ -151,7 +151,9 @@ fn describe(pins: &Pins, ifindex: u32) -> Result<Attached, DatapathError> {
         name: device.map(|device| device.name),
         mode: attachment.map(|attachment| attachment.mode),
         program,
-        alive: attachment.is_some() && egress.is_some(),
+        alive: attachment.is_some()
+            && program == id(fixed.entry.fd())?
+            && egress == Some(id(fixed.egress.fd())?),
     })
 }
 

@@ -364,7 +364,7 @@ impl Datapath {
     /// # Errors
     /// A pin that is no link.
     pub fn attached(&self) -> Result<Vec<Attached>, DatapathError> {
-        attach::attached(&self.pins)
+        attach::attached(&self.pins, &self.fixed)
     }
 
     /// What has been counted since the pins were made.
