@@ -50,7 +50,8 @@ pub struct TellingWork {
 /// What became of it.
 #[derive(Debug)]
 pub struct EndedTellings {
-    results: Vec<(String, Telling, Result<(), Failure>)>,
+    /// `false`: it was told, and something has changed since.
+    results: Vec<(String, Telling, Result<bool, Failure>)>,
     busy: Arc<()>,
 }
 
@@ -59,8 +60,11 @@ impl TellingWork {
     pub fn run(self) -> EndedTellings {
         let TellingWork { tellings, busy } = self;
         let told = tellings.into_iter().map(|(name, telling)| {
+            let before = pki::kept_files(&telling.folder);
             let done = reload(&telling.unit);
-            (name, telling, done)
+            // What became new meanwhile the unit may not have read: it is told again.
+            let read = done.is_err() || pki::kept_files(&telling.folder) == before;
+            (name, telling, done.map(|()| read))
         });
         EndedTellings {
             results: told.collect(),
@@ -126,8 +130,15 @@ impl Engine {
                 serial,
                 failed,
             } = telling;
-            match result.and_then(|()| Ok(pki::note_told(&folder, &serial)?)) {
-                Ok(()) => {
+            let noted = result.and_then(|read| {
+                if read {
+                    pki::note_told(&folder, &serial)?;
+                }
+                Ok(read)
+            });
+            match noted {
+                Ok(false) => {}
+                Ok(true) => {
                     tracing::info!(name, serial, unit, "told that its certificate is new");
                     // Another may have become due meanwhile.
                     self.tellings

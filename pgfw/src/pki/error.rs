@@ -60,6 +60,8 @@ pub enum PkiError {
         "keys are to be encrypted (pki.key_passphrase_credential = \"{credential}\"), and no passphrase is at hand"
     )]
     NoPassphrase { credential: String },
+    #[error("the key {} is in the clear, though pki.key_passphrase_credential names a passphrase", file.display())]
+    InTheClear { file: PathBuf },
     #[error("the passphrase does not open {}", file.display())]
     WrongPassphrase { file: PathBuf },
     #[error("the passphrase from {source_of} has fewer than {least} bytes")]
@@ -101,6 +103,7 @@ impl Explain for PkiError {
             | PkiError::Read { .. }
             | PkiError::Write { .. }
             | PkiError::Crypto { .. }
+            | PkiError::InTheClear { .. }
             | PkiError::WrongPassphrase { .. }
             | PkiError::ShortPassphrase { .. }
             | PkiError::NotSealed { .. }
@@ -158,6 +161,9 @@ impl Explain for PkiError {
             PkiError::NoRandomness => "Check getrandom(2) in this environment.".into(),
             PkiError::Sealed { credential, .. } => at_hand(credential.as_deref()),
             PkiError::NoPassphrase { credential } => at_hand(Some(credential)),
+            PkiError::InTheClear { .. } => {
+                "Put the keys that are there under it first, with `pgfw ca encrypt`; then say this again.".into()
+            }
             PkiError::WrongPassphrase { file } => format!(
                 "Give the one that it was encrypted with; `openssl pkey -noout -in {}` tries it.",
                 file.display()

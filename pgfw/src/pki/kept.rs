@@ -3,8 +3,8 @@
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, fchown};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown};
+use std::path::{Path, PathBuf};
 
 use super::store::Store;
 use super::{PkiError, files};
@@ -76,6 +76,16 @@ pub fn keep(store: &Store, certificate: &Certificate, folder: &Path, group: u32)
 pub fn is_told(folder: &Path) -> bool {
     let target = |link: &str| std::fs::read_link(folder.join(link)).ok();
     target(CURRENT).is_some_and(|current| target(TOLD) == Some(current))
+}
+
+/// What a program reads, as far as it can be told apart from what is kept later: where `current` leads, and which file the
+/// roots are.
+pub fn kept_files(folder: &Path) -> (Option<PathBuf>, Option<u64>) {
+    let roots = std::fs::metadata(folder.join(CURRENT).join(ROOTS));
+    (
+        std::fs::read_link(folder.join(CURRENT)).ok(),
+        roots.ok().map(|file| file.ino()),
+    )
 }
 
 /// Notes that the program knows of the certificate with this serial.

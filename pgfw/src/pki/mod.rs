@@ -36,7 +36,7 @@ pub use files::component;
 pub use foreign::{ForeignPair, read_foreign};
 pub use init::{CANARY, InitRequest, init};
 pub use issue::{ClientRequest, Issued, ServerRequest, issue_client, issue_server};
-pub use kept::{is_told, keep, note_told};
+pub use kept::{is_told, keep, kept_files, note_told};
 pub use key::KeyKind;
 pub use modes::Loose;
 pub use p12::{P12, write_p12};

@@ -197,6 +197,12 @@ pub fn introduce(
     }
     // Before anything is said of a generation that cannot be made.
     store.refuse_writable()?;
+    // With no key under it yet, a passphrase that is mistyped would not be noticed.
+    if store.seal.credential.is_some()
+        && let Some(file) = store.unlike_the_config()?.into_iter().next()
+    {
+        return Err(PkiError::InTheClear { file });
+    }
     store.can_write_keys()?;
     // A key that is lost is a reason to rotate; one under another passphrase than the new one would be is a mistake.
     for any in Authority::ALL {

@@ -148,3 +148,17 @@ fn p23_a_lost_key_of_the_old_generation_keeps_nothing_from_going_on() {
     let list = lab.published().join(format!("{:08x}.r0", stays.name_hash));
     assert!(Crl::read(&list, &stays).unwrap().is_some());
 }
+
+#[test]
+fn p23_new_roots_are_something_new_for_a_program_that_reads_them() {
+    let mut lab = Lab::new();
+    let alice = lab.issue("alice").certificate;
+    let (folder, group) = (lab.path("kept"), nix::unistd::getegid().as_raw());
+    keep(&lab.store, &alice, &folder, group).unwrap();
+    let before = kept_files(&folder);
+    keep(&lab.store, &alice, &folder, group).unwrap();
+    assert_eq!(kept_files(&folder), before);
+    lab.introduce(Authority::Server);
+    keep(&lab.store, &alice, &folder, group).unwrap();
+    assert_ne!(kept_files(&folder), before);
+}

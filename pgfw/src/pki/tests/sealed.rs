@@ -288,3 +288,14 @@ fn p23_p24_in_a_rotation_neither_a_lost_key_nor_one_that_goes_stands_in_the_way_
     lab.store = store(&lab, false, Some(PASSPHRASE));
     assert_eq!(lab.store.seal_keys().unwrap().len(), 2);
 }
+
+#[test]
+fn p23_p24_a_rotation_does_not_begin_with_keys_that_are_still_to_be_sealed() {
+    let mut lab = Lab::new();
+    lab.store = store(&lab, true, Some(PASSPHRASE));
+    let refused = lab.try_introduce(Authority::Client).unwrap_err();
+    assert!(refused.to_string().contains("is in the clear"), "{refused}");
+    assert!(lab.store.rotation(Authority::Client).unwrap().phase.is_settled());
+    assert_eq!(lab.store.seal_keys().unwrap().len(), 2);
+    lab.introduce(Authority::Client);
+}
