@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::Shared;
 use crate::clock::{BootTime, Now};
-use crate::ops::{RenewalWork, Round, SessionWork, TellingWork, TrialWork};
+use crate::failure::Failure;
+use crate::ops::{Engine, Round};
 
 /// At the latest: what a command did without the daemon is found then, and both clocks are compared.
 const ROUND: Duration = Duration::from_secs(60);
@@ -29,17 +30,41 @@ pub(super) async fn keep(shared: Shared) {
                 failed,
             }) => {
                 if let Some(work) = tellings {
-                    tokio::spawn(tell(shared.clone(), work));
+                    tokio::spawn(beside(
+                        shared.clone(),
+                        move || work.run(),
+                        |engine, ended| {
+                            engine.settle_tellings(ended);
+                            Ok(())
+                        },
+                    ));
                 }
                 if let Some(work) = sessions {
-                    // Beside the rounds: a server may not answer.
-                    tokio::spawn(end_sessions(shared.clone(), work));
+                    tokio::spawn(beside(
+                        shared.clone(),
+                        move || work.end(),
+                        |engine, ended| engine.settle_sessions(ended),
+                    ));
                 }
                 if let Some(work) = renewals {
-                    tokio::spawn(renew(shared.clone(), work));
+                    tokio::spawn(beside(
+                        shared.clone(),
+                        move || work.run(),
+                        |engine, ended| {
+                            engine.settle_renewals(ended);
+                            Ok(())
+                        },
+                    ));
                 }
                 if let Some(work) = trials {
-                    tokio::spawn(settle(shared.clone(), work));
+                    tokio::spawn(beside(
+                        shared.clone(),
+                        move || work.run(),
+                        |engine, ended| {
+                            engine.settle_trials(ended);
+                            Ok(())
+                        },
+                    ));
                 }
                 (next, failed)
             }
@@ -67,57 +92,14 @@ pub(super) async fn keep(shared: Shared) {
     }
 }
 
-async fn end_sessions(shared: Shared, work: SessionWork) {
-    let settled = match shared.apart(move || work.end()).await {
-        Ok(ended) => shared.with(move |engine| engine.settle_sessions(ended)).await,
-        Err(failure) => Err(failure),
-    };
-    if let Err(failure) = settled {
-        tracing::error!("{failure}");
-    }
-}
-
-async fn renew(shared: Shared, work: RenewalWork) {
-    let settled = match shared.apart(move || work.run()).await {
-        Ok(ended) => {
-            let settle = |engine: &mut crate::ops::Engine| {
-                engine.settle_renewals(ended);
-                Ok(())
-            };
-            shared.with(settle).await
-        }
-        Err(failure) => Err(failure),
-    };
-    if let Err(failure) = settled {
-        tracing::error!("{failure}");
-    }
-}
-
-async fn tell(shared: Shared, work: TellingWork) {
-    let settled = match shared.apart(move || work.run()).await {
-        Ok(ended) => {
-            let settle = |engine: &mut crate::ops::Engine| {
-                engine.settle_tellings(ended);
-                Ok(())
-            };
-            shared.with(settle).await
-        }
-        Err(failure) => Err(failure),
-    };
-    if let Err(failure) = settled {
-        tracing::error!("{failure}");
-    }
-}
-
-async fn settle(shared: Shared, work: TrialWork) {
-    let settled = match shared.apart(move || work.run()).await {
-        Ok(settled) => {
-            let settle = |engine: &mut crate::ops::Engine| {
-                engine.settle_trials(settled);
-                Ok(())
-            };
-            shared.with(settle).await
-        }
+/// Beside the rounds, since it waits for others; then the engine hears what became of it.
+async fn beside<T: Send + 'static>(
+    shared: Shared,
+    work: impl FnOnce() -> T + Send + 'static,
+    settle: impl FnOnce(&mut Engine, T) -> Result<(), Failure> + Send + 'static,
+) {
+    let settled = match shared.apart(work).await {
+        Ok(ended) => shared.with(move |engine| settle(engine, ended)).await,
         Err(failure) => Err(failure),
     };
     if let Err(failure) = settled {
@@ -126,7 +108,7 @@ async fn settle(shared: Shared, work: TrialWork) {
 }
 
 impl Shared {
-    async fn engine_turn(&self) -> Result<Round, crate::failure::Failure> {
+    async fn engine_turn(&self) -> Result<Round, Failure> {
         let shared = self.clone();
         let round = move || {
             let round = shared.lock().round();

@@ -34,7 +34,7 @@ const FEW: usize = 1 << 10;
 const PER_WORD: usize = 7;
 
 /// Bits of the root for so many prefixes.
-pub(super) fn root_bits(prefixes: usize) -> u32 {
+fn root_bits(prefixes: usize) -> u32 {
     let words = if prefixes <= FEW {
         prefixes
     } else {
@@ -140,6 +140,12 @@ impl Index {
         }
         let common = common_bits == 0 || (key.high ^ self.common) >> (64 - common_bits) == 0;
         (common && length >= common_bits + root_bits).then(|| self.rest(key).first(root_bits))
+    }
+
+    /// Whether it is still the right one for so many prefixes; otherwise more addresses than need be get beyond its filter.
+    pub(super) fn suits(&self, prefixes: usize) -> bool {
+        let one_bit_marks = self.plan.mark_bits == 0;
+        root_bits(prefixes) <= self.plan.root_bits && (prefixes <= FEW || !one_bit_marks)
     }
 
     /// Without the bits in common.

@@ -122,7 +122,7 @@ impl Prefixes {
                 .is_none_or(|slot| slots.contains(&slot)),
         };
         let (mut items, count) = self.items(service, family, near);
-        let place = place.filter(|_| build::root_bits(count + wanted.len()) <= index.plan.root_bits);
+        let place = place.filter(|_| index.suits(count + wanted.len()));
         if place.is_none() && items.len() < count {
             items = self.items(service, family, |_| true).0;
         }

@@ -256,12 +256,11 @@ fn roots_grow_with_the_number_of_prefixes_and_shrink_with_them_at_a_reload() {
         .expect("room");
     }
     compare(&table, &model, &[]);
-    let root_bits = |table: &Prefixes| {
-        Index::read(&table.heap, table.record(1), Family::V4)
-            .plan
-            .root_bits
+    let widths = |table: &Prefixes| {
+        let plan = Index::read(&table.heap, table.record(1), Family::V4).plan;
+        (plan.root_bits, plan.mark_bits != 0)
     };
-    assert_eq!(root_bits(&table), 10);
+    assert_eq!(widths(&table), (10, true));
     for number in 0..1_990 {
         apply(&mut table, &mut model, &[], &[prefix(number)]).expect("room");
     }
@@ -269,7 +268,7 @@ fn roots_grow_with_the_number_of_prefixes_and_shrink_with_them_at_a_reload() {
     let again: Vec<_> = model.iter().map(|(p, c)| (*p, *c)).collect();
     let mut table = of_services(1);
     table.change(&again, &[]).expect("room");
-    assert_eq!(root_bits(&table), 8);
+    assert_eq!(widths(&table), (8, false));
 }
 
 /// A flood is not to get beyond the filter, whatever the number of networks and their lengths.
