@@ -12,6 +12,7 @@ mod check;
 mod config;
 mod events;
 mod follow;
+mod gate;
 mod list;
 mod off;
 mod output;
@@ -79,6 +80,8 @@ struct Global {
 enum Command {
     /// Run the daemon (what the systemd unit starts).
     Run(run::Run),
+    /// Run the gate, at which a certificate opens an address (what its systemd unit starts).
+    Gate(gate::Gate),
     /// Am I protected, where, by which policy, and what needs attention?
     Status(status::Status),
     /// Open a network, for PostgreSQL unless a service is named.
@@ -181,7 +184,7 @@ pub fn main() -> ExitCode {
         },
         json,
     };
-    if !matches!(command, Command::Run(_)) {
+    if !matches!(command, Command::Run(_) | Command::Gate(_)) {
         restore_sigpipe();
     }
     if let Some(file) = passphrase_file {
@@ -196,6 +199,7 @@ pub fn main() -> ExitCode {
     }
     let result = match command {
         Command::Run(c) => c.run(&context),
+        Command::Gate(c) => c.run(&context),
         Command::Status(c) => c.run(&context),
         Command::Allow(c) => c.run(&context),
         Command::Deny(c) => c.run(&context),

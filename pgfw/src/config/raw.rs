@@ -19,6 +19,7 @@ pub struct Config {
     pub service: Vec<Service>,
     #[serde(default)]
     pub pki: Pki,
+    pub gate: Option<Gate>,
     #[serde(default)]
     pub identity: Vec<Identity>,
     #[serde(default)]
@@ -97,6 +98,15 @@ pub struct Pki {
     pub server_ttl: Option<Text>,
     pub crl_ttl: Option<Text>,
     pub key_passphrase_credential: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    pub listen: Text,
+    pub allow: Option<Vec<Text>>,
+    pub lease: Option<Text>,
+    pub certificate_ttl: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -12,8 +12,8 @@ use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::datapath::{Choice, Control, Datapath, DatapathError, Held, Owner, UNKNOWN};
 use crate::failure::{Explain, Failure};
-use crate::ledger::types::{Authority, Certificate, Entry, Generation};
-use crate::ledger::{Ledger, Version};
+use crate::ledger::types::{Authority, Certificate, Entry, Generation, Lease};
+use crate::ledger::{Ledger, PutEntry, Version};
 use crate::paths::Paths;
 
 /// The daemon keeps one for its life; a command that works without the daemon opens its own.
@@ -65,6 +65,17 @@ pub struct Engine {
 pub(super) struct Facts {
     pub entries: Vec<Entry>,
     pub certificates: Vec<Certificate>,
+    pub leases: Vec<Lease>,
+}
+
+impl Facts {
+    /// As they are once `put` is recorded.
+    pub(super) fn take_in(&mut self, put: &PutEntry) {
+        let PutEntry { entry, replaced } = put;
+        self.entries
+            .retain(|old| replaced.iter().all(|gone| gone.id != old.id));
+        self.entries.push(entry.clone());
+    }
 }
 
 impl Engine {
@@ -210,6 +221,7 @@ impl Engine {
         Ok(Facts {
             entries,
             certificates,
+            leases: self.ledger.leases()?,
         })
     }
 

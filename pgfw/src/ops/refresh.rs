@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use super::Engine;
 use super::certificates::store;
 use super::engine::Facts;
+use super::lease_events::{LeaseEnd, LeaseEvent};
 use super::renewal::RenewalWork;
 use super::revoke::Reach;
 use super::sessions::SessionWork;
@@ -19,7 +20,7 @@ use crate::config::Config;
 use crate::datapath::{Choice, Stamp};
 use crate::failure::Failure;
 use crate::ledger::types::Authority;
-use crate::ledger::{LedgerError, PutEntry, Version};
+use crate::ledger::{LedgerError, Version};
 use crate::pki;
 use crate::policy::coverage::{Compiled, Coverage, CoverageKey};
 use crate::policy::{self, Difference, Inputs};
@@ -109,6 +110,7 @@ impl Engine {
         let facts = Facts {
             entries: self.ledger.entries_touching(net)?,
             certificates: self.counting_certificates()?,
+            leases: self.ledger.leases()?,
         };
         let mut tables = Vec::new();
         for number in self.referenced()? {
@@ -119,20 +121,22 @@ impl Engine {
         Ok(Some(Before { facts, tables }))
     }
 
-    /// [`Engine::refresh`] after `put`, of that part of the tables alone that it can have changed.
+    /// [`Engine::refresh`] after a change of what is said about `net` alone, which `apply` makes to the facts of before: of
+    /// that part of the tables that it can have changed.
     ///
     /// # Errors
     /// As for [`Engine::refresh`].
     pub(super) fn refresh_after(
         &mut self,
-        put: &PutEntry,
+        net: &IpNet,
+        apply: impl FnOnce(&mut Facts),
         before: Option<Before>,
         now: &Now,
     ) -> Result<(), Failure> {
         let (Some(before), Some(settled)) = (before, self.settled.take()) else {
             return self.refresh().map(drop);
         };
-        match self.refresh_within(put, before, settled, now) {
+        match self.refresh_within(net, apply, before, settled, now) {
             Ok(settled) => {
                 self.settled = Some(settled);
                 Ok(())
@@ -144,17 +148,14 @@ impl Engine {
 
     fn refresh_within(
         &mut self,
-        put: &PutEntry,
+        net: &IpNet,
+        apply: impl FnOnce(&mut Facts),
         before: Before,
         mut settled: Unchanged,
         now: &Now,
     ) -> Result<Unchanged, Failure> {
-        let PutEntry { entry, replaced } = put;
         let Before { mut facts, tables } = before;
-        facts
-            .entries
-            .retain(|old| replaced.iter().all(|gone| gone.id != old.id));
-        facts.entries.push(entry.clone());
+        apply(&mut facts);
         let version = self.ledger.version()?;
         if version.is_own_since(&settled.version) {
             settled.version = version;
@@ -162,10 +163,10 @@ impl Engine {
         for (number, had) in &tables {
             let config = self.config_of(*number)?;
             let inputs = self.inputs(&config, &facts, *number, now);
-            let wanted = policy::compile_within(&inputs, &entry.net);
+            let wanted = policy::compile_within(&inputs, net);
             settled.next = earliest(settled.next, policy::next_turn(&inputs));
             let Difference { put, remove } = policy::exact_difference(had, &wanted);
-            tracing::debug!(generation = number, net = %entry.net, put = put.len(), "compiled");
+            tracing::debug!(generation = number, net = %net, put = put.len(), "compiled");
             if let Some(datapath) = &mut self.datapath {
                 datapath.update(*number, &put, &remove)?;
             }
@@ -305,6 +306,12 @@ impl Engine {
         for entry in self.ledger.prune(&Now::read(), &self.boot_id)? {
             tracing::info!(net = %entry.net, kind = ?entry.kind, "ended");
         }
+        for lease in self.ledger.prune_leases(&Now::read(), &self.boot_id)? {
+            super::lease_events::say(&LeaseEvent::Ended {
+                lease: &lease,
+                how: LeaseEnd::Time,
+            });
+        }
         // What has ended counted no more.
         let after = self.ledger.version()?;
         if let Some(settled) = &mut self.settled
@@ -407,6 +414,7 @@ impl Engine {
             config,
             entries: &facts.entries,
             certificates: &facts.certificates,
+            leases: &facts.leases,
             now: *now,
             boot_id: &self.boot_id,
             generation,

@@ -4,6 +4,7 @@
 
 mod authority;
 mod bundle;
+mod client_verifier;
 mod crl;
 mod error;
 mod files;
@@ -31,13 +32,15 @@ mod throwaway;
 
 pub use authority::AuthorityInfo;
 pub use bundle::{Bundle, BundleTarget, Trust, write_bundle};
+pub use client_verifier::{ClientVerifier, gate_tls};
 pub use error::PkiError;
 pub use files::component;
 pub use foreign::{ForeignPair, read_foreign};
 pub use init::{CANARY, InitRequest, init};
-pub use issue::{ClientRequest, Issued, ServerRequest, issue_client, issue_server};
+pub use issue::{ClientRequest, Issued, NextRequest, ServerRequest, issue_client, issue_next, issue_server};
 pub use kept::{is_told, keep, kept_files, note_told};
 pub use key::KeyKind;
+pub use leaf::{is_certificate, names_of};
 pub use modes::Loose;
 pub use p12::{P12, write_p12};
 pub use passphrase::{Passphrase, Seal};
