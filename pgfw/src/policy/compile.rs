@@ -144,5 +144,6 @@ fn settings(config: &Config) -> Settings {
             })
             .collect(),
         stp: firewall.link_layer.contains(&LinkLayer::Stp),
+        gate_port: config.gate.as_ref().map(|gate| gate.listen.port()),
     }
 }

@@ -18,7 +18,7 @@ impl Instance<'_> {
     /// Makes the gate's user, as `systemd-sysusers` does.
     pub fn make_gate_user(&self) {
         self.host().within(|| {
-            let mut append = |file: &str, line: &str| {
+            let append = |file: &str, line: &str| {
                 let text = std::fs::read_to_string(file).expect("a list of users can be read");
                 if !text.contains("pgfw-gate:") {
                     let opened = std::fs::OpenOptions::new().append(true).open(file);
