@@ -6,5 +6,10 @@
     reason = "helpers of tests, which panic where it happened"
 )]
 
+mod corpus;
+mod crashes;
 mod leases;
+mod renewal;
 mod stage;
+mod strangers;
+mod wire;
