@@ -2,10 +2,11 @@
 //!
 //! Dependencies point one way: `cli → {api, ops}`, `daemon → {api, ops}`, `ops → {datapath, postgres, pki, host,
 //! observe, ledger, policy}`, `policy → {config, plain types of ledger and pki}`,
-//! `gate → {api, pki}`.
+//! `gate → {api, pki}`, `client → {api, pki}`.
 
 pub mod api;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod daemon;

@@ -4,6 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+/// In every answer of the gate: the address that the request came from, as it sees it.
+pub const SOURCE_HEADER: &str = "pgfw-source";
+
 /// `POST /v1/gate`: what the gate needs to listen.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -13,6 +13,7 @@ mod config;
 mod events;
 mod follow;
 mod gate;
+mod lease;
 mod list;
 mod off;
 mod output;
@@ -113,6 +114,10 @@ enum Command {
     /// Certificates of the server and of identities.
     #[command(subcommand)]
     Cert(cert::Cert),
+    /// Open the database's port for this machine's address, with a certificate, at the gate; needs no root.
+    Lease(lease::Lease),
+    /// Run a command (psql) while such a lease is held, and give it back.
+    Connect(lease::Connect),
     /// PostgreSQL's side: pg_hba.conf, pg_ident.conf, TLS.
     #[command(subcommand)]
     Pg(pg::Pg),
@@ -214,6 +219,8 @@ pub fn main() -> ExitCode {
         Command::Config(c) => c.run(&context),
         Command::Ca(c) => c.run(&context),
         Command::Cert(c) => c.run(&context),
+        Command::Lease(c) => c.run(&context),
+        Command::Connect(c) => c.run(&context),
         Command::Pg(c) => c.run(&context),
     };
     match result {

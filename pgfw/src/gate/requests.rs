@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::server::TlsStream;
 
-use crate::api::{AskLease, AskRenewal, Client, GivenBack, LeaseState, Proven, RenewedClient};
+use crate::api::{AskLease, AskRenewal, Client, GivenBack, LeaseState, Proven, RenewedClient, SOURCE_HEADER};
 use crate::failure::{Code, Failure};
 
 /// For the head of a request, and again for its body.
@@ -75,7 +76,17 @@ impl Requests {
         }
     }
 
+    /// The answer, and from where the question seemed to come: behind NAT nobody else can tell.
     async fn answer(&self, request: Request<Incoming>, proven: Proven) -> Response<Full<Bytes>> {
+        let source = proven.source.to_string();
+        let mut response = self.decide(request, proven).await;
+        if let Ok(source) = HeaderValue::from_str(&source) {
+            response.headers_mut().insert(SOURCE_HEADER, source);
+        }
+        response
+    }
+
+    async fn decide(&self, request: Request<Incoming>, proven: Proven) -> Response<Full<Bytes>> {
         let answered = match (request.uri().path(), request.method()) {
             ("/lease", &Method::POST) => self.lease::<LeaseState>("take", &request, proven).await,
             ("/lease", &Method::GET) => self.lease::<LeaseState>("show", &request, proven).await,

@@ -21,6 +21,7 @@ mod passphrase;
 mod pem;
 mod publish;
 mod renewal;
+mod request;
 mod revoke;
 mod rotation;
 mod seal;
@@ -48,6 +49,7 @@ pub use publish::{
     CrlTargets, Publication, Published, alarms, export, lists_hold, lists_until, publish, refresh,
 };
 pub use renewal::Life;
+pub use request::{request_next, same_holder};
 pub use revoke::{RevokeOutcome, RevokeRequest, Selection, carry_out, revoke, select};
 pub use rotation::{
     Change, Leaving, Phase, Rotation, Which, drop_one, introduce, left_of, retire, turn, turn_back,
