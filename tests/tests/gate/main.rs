@@ -6,6 +6,7 @@
     reason = "helpers of tests, which panic where it happened"
 )]
 
+mod client;
 mod corpus;
 mod crashes;
 mod leases;
