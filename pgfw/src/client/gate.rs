@@ -65,7 +65,7 @@ impl Gate {
         if (200..300).contains(&status) {
             return serde_json::from_slice(&body).map_err(|_| no_gate());
         }
-        Err(serde_json::from_slice::<Failure>(&body).map_or_else(|_| no_gate(), |failure| failure))
+        Err(serde_json::from_slice::<Failure>(&body).unwrap_or_else(|_| no_gate()))
     }
 
     /// The address that a connection to the gate comes from, as it sees it.

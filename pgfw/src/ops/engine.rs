@@ -51,6 +51,8 @@ pub struct Engine {
     pub(super) crls_looked_at: Option<crate::clock::BootTime>,
     /// What the journal was last told of the lists.
     pub(super) alarmed: Vec<Failure>,
+    /// When the gate's certificate is tried again, and why it was not issued.
+    pub(super) gate_failed: Option<(crate::clock::BootTime, Failure)>,
     pub(super) renewals: super::renewal::Renewals,
     pub(super) signing: super::signing::Signing,
     pub(super) tellings: super::telling::Tellings,
@@ -135,6 +137,7 @@ impl Engine {
             interfaces: None,
             crls_looked_at: None,
             alarmed: Vec::new(),
+            gate_failed: None,
             renewals: super::renewal::Renewals::default(),
             signing: super::signing::Signing::default(),
             tellings: super::telling::Tellings::default(),

@@ -6,9 +6,9 @@ use super::Engine;
 use super::certificates::store;
 use super::lease_events::{LeaseEvent, say};
 use super::leases::{Holder, no_gate};
-use super::renewal::{REQUESTER, signed_by_signing};
+use super::renewal::{REQUESTER, RETRY_NS, signed_by_signing};
 use crate::api::{AskRenewal, GivenMaterial, Material, RenewedClient};
-use crate::clock::Now;
+use crate::clock::{BootTime, Now, WallTime};
 use crate::config::{Config, GATE, ServerName};
 use crate::failure::{Code, Explain, Failure};
 use crate::ledger::types::Authority;
@@ -49,45 +49,67 @@ impl Engine {
         })
     }
 
-    /// The pair that stands, or a new one where none does or it is due.
+    /// The pair that stands, or a new one where none does or it is due. One that is due still serves, and is not tried to
+    /// be replaced each time that the gate asks.
     fn gate_pair(&mut self, config: &Config, store: &Store) -> Result<(String, String), Failure> {
         let names = names(config)?;
-        if let Some(pair) = self.standing_pair(store, &names, |life, now| now < life.renew_at())? {
+        if let Some(pair) = self.standing_pair(store, Some(&names), |life, now| now < life.renew_at())? {
+            self.gate_failed = None;
             return Ok(pair);
         }
+        let stands = self.standing_pair(store, None, |life, now| now < life.not_after)?;
+        let now = Now::read();
+        if let Some((again, failure)) = self.gate_failed.as_ref().filter(|(again, _)| now.boot < *again) {
+            tracing::debug!(again = again.0, "not tried");
+            return stands.ok_or_else(|| failure.clone());
+        }
+        match self.issue_for_gate(config, store, &names) {
+            Ok(pair) => {
+                self.gate_failed = None;
+                Ok(pair)
+            }
+            Err(failure) => {
+                tracing::error!("the gate's certificate is not issued: {failure}");
+                self.gate_failed = Some((BootTime(now.boot.0 + RETRY_NS), failure.clone()));
+                stands.ok_or(failure)
+            }
+        }
+    }
+
+    fn issue_for_gate(
+        &mut self,
+        config: &Config,
+        store: &Store,
+        names: &[ServerName],
+    ) -> Result<(String, String), Failure> {
         let _lock = self.lock()?;
         let request = pki::ServerRequest {
             cluster: GATE,
-            names: &names,
+            names,
             ttl: config.pki.server_ttl,
             requester: REQUESTER,
         };
-        let issued = pki::issue_server(store, &mut self.ledger, &request, Now::read().wall());
-        match issued {
-            Ok(issued) => tracing::info!(
-                serial = issued.certificate.serial,
-                "the gate has a new certificate"
-            ),
-            // One that is due still serves.
-            Err(error) => {
-                return match self.standing_pair(store, &names, |life, now| now < life.not_after)? {
-                    Some(pair) => {
-                        tracing::warn!(%error, "the gate's certificate is not renewed");
-                        Ok(pair)
-                    }
-                    None => Err(error.into()),
-                };
-            }
-        }
-        let any = |_: &Life, _| true;
-        self.standing_pair(store, &names, any)?.ok_or_else(no_gate)
+        let issued = pki::issue_server(store, &mut self.ledger, &request, Now::read().wall())?;
+        let serial = issued.certificate.serial;
+        tracing::info!(serial, "the gate has a new certificate");
+        self.standing_pair(store, None, |_, _| true)?.ok_or_else(no_gate)
     }
 
+    /// For `status`: why the gate shows no certificate, or an old one.
+    pub(super) fn gate_alarms(&self) -> Option<String> {
+        let (_, failure) = self.gate_failed.as_ref()?;
+        Some(format!(
+            "the gate's certificate is not issued: {}. {}",
+            failure.message, failure.remedy
+        ))
+    }
+
+    /// The newest pair, where it holds; with `names` only one that is for exactly those, of the generation that signs now.
     fn standing_pair(
         &self,
         store: &Store,
-        names: &[ServerName],
-        holds: impl Fn(&Life, crate::clock::WallTime) -> bool,
+        names: Option<&[ServerName]>,
+        holds: impl Fn(&Life, WallTime) -> bool,
     ) -> Result<Option<(String, String)>, Failure> {
         let Some(pair) = store.server_pair(GATE)? else {
             return Ok(None);
@@ -101,8 +123,10 @@ impl Engine {
         };
         let fits = holds(&life, Now::read().wall())
             && self.counts(&life)
-            && signed_by_signing(store, &certificate)
-            && pki::names_of(&certificate) == names.iter().cloned().collect();
+            && names.is_none_or(|names| {
+                signed_by_signing(store, &certificate)
+                    && pki::names_of(&certificate) == names.iter().cloned().collect()
+            });
         Ok(fits.then_some((certificate, key)))
     }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use pgfw::gate::PER_SOURCE;
-use pgfw_tests::lab::{PATIENCE, Site, address, run};
+use pgfw_tests::lab::{PATIENCE, Site, address, eventually, run};
 
 use super::stage::{Leaf, PORT, Stage, text};
 
@@ -170,4 +170,48 @@ fn the_gate_may_ask_for_leases_and_renewals_and_nothing_else() {
     let process = std::fs::read_to_string(format!("/proc/{}/status", gate.pid())).unwrap();
     assert!(process.contains("Uid:\t64999\t64999\t64999\t64999"), "{process}");
     assert!(process.contains("CapPrm:\t0000000000000000"), "{process}");
+}
+
+/// Its certificate is for every name, is replaced when a name comes, and what keeps it from that is said once.
+#[test]
+fn the_gate_has_a_certificate_of_its_own() {
+    let site = Site::new();
+    let stage = Stage::new(&site);
+    let (daemon, gate) = stage.open();
+    let alice = stage.issue("alice", &[]);
+    let shown = || {
+        let said = run(&mut s_client(&stage, Some(&alice), &["-showcerts"]));
+        let (_, from) = said.stdout.split_once("-----BEGIN CERTIFICATE-----").unwrap();
+        from.split("-----END").next().unwrap().to_owned()
+    };
+    let first = shown();
+    let key = site.db.read("/etc/pgfw/pki/server/gate/server.key");
+    assert!(!key.contains(&site.db.read("/etc/pgfw/pki/server/main/server.key")));
+    let config = site.db.read("/etc/pgfw/pgfw.toml");
+    let named = config.replace("\"db.example.com\"", "\"db.example.com\", \"db2.example.com\"");
+    let ca = "/etc/pgfw/pki/server-ca/g1/ca.key";
+    let move_key = |from: String, to: String| {
+        site.db.within(|| std::fs::rename(from, to)).unwrap();
+    };
+    move_key(ca.to_owned(), format!("{ca}.away"));
+    stage.pgfw.configure(&named);
+    stage.pgfw.ok(&["reload", "--yes"]);
+    let said = eventually("the daemon says what it lacks", PATIENCE, || {
+        let attention = stage.pgfw.status().attention();
+        attention
+            .contains("the gate's certificate is not issued")
+            .then_some(attention)
+    });
+    assert!(said.contains("ca.key"), "{said}");
+    assert_eq!(shown(), first, "what it had goes on");
+    assert_eq!(daemon.log().matches("certificate is not issued").count(), 1);
+    move_key(format!("{ca}.away"), ca.to_owned());
+    daemon.kill();
+    let _daemon = stage.pgfw.start();
+    eventually("the gate shows another certificate", PATIENCE, || {
+        (shown() != first).then_some(())
+    });
+    for log in [gate.log(), stage.pgfw.ok(&["status"])] {
+        assert!(!log.contains("PRIVATE KEY"), "{log}");
+    }
 }
