@@ -2,6 +2,7 @@
 //! hands reaches no operation of the engine but these.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -11,12 +12,22 @@ use axum::extract::connect_info::ConnectInfo;
 use axum::routing::post;
 use serde::Serialize;
 use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
 
 use super::Shared;
 use super::server::{Answer, Peer, Refusal, answer, message, unknown};
 use crate::api::{AskLease, AskMaterial, AskRenewal};
 use crate::failure::{Code, Failure};
 use crate::ops::{Engine, gate_user};
+
+/// Requests of the gate that the engine has at a time: what closes waits behind no more of them.
+const AT_A_TIME: usize = 2;
+
+#[derive(Clone, Debug)]
+struct Asked {
+    shared: Shared,
+    turns: Arc<Semaphore>,
+}
 
 /// The largest message: a chain and a request.
 const LARGEST: usize = 128 * 1024;
@@ -35,7 +46,10 @@ pub(super) async fn serve(listener: UnixListener, shared: Shared) {
         .route("/v1/renew", post(renew))
         .fallback(unknown)
         .layer(DefaultBodyLimit::max(LARGEST))
-        .with_state(shared)
+        .with_state(Asked {
+            shared,
+            turns: Arc::new(Semaphore::new(AT_A_TIME)),
+        })
         .into_make_service_with_connect_info::<Peer>();
     if let Err(error) = axum::serve(listener, routes).await {
         tracing::error!(%error, "the gate's socket is closed");
@@ -43,41 +57,41 @@ pub(super) async fn serve(listener: UnixListener, shared: Shared) {
 }
 
 async fn material(
-    State(shared): State<Shared>,
+    State(asked): State<Asked>,
     peer: ConnectInfo<Peer>,
     body: Bytes,
 ) -> Answer<impl Serialize> {
     let AskMaterial { known } = message(&body)?;
-    ask(shared, peer, move |engine| engine.gate_material(known.as_deref())).await
+    ask(asked, peer, move |engine| engine.gate_material(known.as_deref())).await
 }
 
-async fn take(State(shared): State<Shared>, peer: ConnectInfo<Peer>, body: Bytes) -> Answer<impl Serialize> {
+async fn take(State(asked): State<Asked>, peer: ConnectInfo<Peer>, body: Bytes) -> Answer<impl Serialize> {
     let request: AskLease = message(&body)?;
-    ask(shared, peer, move |engine| engine.take_lease(&request)).await
+    ask(asked, peer, move |engine| engine.take_lease(&request)).await
 }
 
-async fn show(State(shared): State<Shared>, peer: ConnectInfo<Peer>, body: Bytes) -> Answer<impl Serialize> {
+async fn show(State(asked): State<Asked>, peer: ConnectInfo<Peer>, body: Bytes) -> Answer<impl Serialize> {
     let request: AskLease = message(&body)?;
-    ask(shared, peer, move |engine| engine.show_lease(&request)).await
+    ask(asked, peer, move |engine| engine.show_lease(&request)).await
 }
 
 async fn give_back(
-    State(shared): State<Shared>,
+    State(asked): State<Asked>,
     peer: ConnectInfo<Peer>,
     body: Bytes,
 ) -> Answer<impl Serialize> {
     let request: AskLease = message(&body)?;
-    ask(shared, peer, move |engine| engine.give_back_lease(&request)).await
+    ask(asked, peer, move |engine| engine.give_back_lease(&request)).await
 }
 
-async fn renew(State(shared): State<Shared>, peer: ConnectInfo<Peer>, body: Bytes) -> Answer<impl Serialize> {
+async fn renew(State(asked): State<Asked>, peer: ConnectInfo<Peer>, body: Bytes) -> Answer<impl Serialize> {
     let request: AskRenewal = message(&body)?;
-    ask(shared, peer, move |engine| engine.renew_through_gate(&request)).await
+    ask(asked, peer, move |engine| engine.renew_through_gate(&request)).await
 }
 
 /// For the gate's user and root only, whatever the socket's mode has become.
 async fn ask<T: Send + 'static>(
-    shared: Shared,
+    asked: Asked,
     peer: ConnectInfo<Peer>,
     work: impl FnOnce(&mut Engine) -> Result<T, Failure> + Send + 'static,
 ) -> Answer<T> {
@@ -89,5 +103,6 @@ async fn ask<T: Send + 'static>(
             format!("Run `pgfw gate` as the user {}.", crate::paths::GATE_USER),
         )));
     }
-    answer(shared.with(work).await)
+    let _turn = asked.turns.acquire().await;
+    answer(asked.shared.with(work).await)
 }

@@ -1,5 +1,6 @@
 //! Leases: one address each, opened through the gate by whoever holds a certificate.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use rusqlite::{Row, Transaction, params};
@@ -78,25 +79,45 @@ impl Ledger {
         self.write(|db| take(db, identity, address))
     }
 
-    /// Deletes the leases whose end has come or whose certificate's has, and returns them. As with entries, one of an
-    /// earlier boot stays for another day.
+    /// Deletes the leases whose end has come for good ([`super::types::EntryEnd::is_settled`]), and those whose certificate is
+    /// revoked, which is for good too. Returns both.
     ///
     /// # Errors
     /// [`LedgerError`]
-    pub fn prune_leases(&mut self, now: &Now, boot_id: &str) -> Result<Vec<Lease>, LedgerError> {
-        let mut ended = self.leases()?;
-        ended.retain(|lease| lease.ended(now, boot_id) && lease.end.is_settled(now, boot_id));
-        if !ended.is_empty() {
+    pub fn prune_leases(&mut self, now: &Now, boot_id: &str) -> Result<PrunedLeases, LedgerError> {
+        let (mut over, mut rest): (Vec<_>, Vec<_>) = self
+            .leases()?
+            .into_iter()
+            .partition(|lease| lease.ended(now, boot_id));
+        over.retain(|lease| lease.end.is_settled(now, boot_id));
+        let revoked: HashSet<String> = self
+            .rows(
+                "SELECT serial FROM revocations WHERE authority = 'client'
+                 INTERSECT SELECT serial FROM leases",
+                [],
+                |row| row.get(0),
+            )?
+            .into_iter()
+            .collect();
+        rest.retain(|lease| revoked.contains(&lease.serial));
+        if !over.is_empty() || !rest.is_empty() {
             self.write(|db| {
-                ended.iter().try_for_each(|lease| {
+                over.iter().chain(&rest).try_for_each(|lease| {
                     db.prepare_cached("DELETE FROM leases WHERE id = ?1")?
                         .execute([lease.id])
                         .map(drop)
                 })
             })?;
         }
-        Ok(ended)
+        Ok(PrunedLeases { over, revoked: rest })
     }
+}
+
+/// Leases that are no more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PrunedLeases {
+    pub over: Vec<Lease>,
+    pub revoked: Vec<Lease>,
 }
 
 fn take(db: &Transaction<'_>, identity: &str, address: IpAddr) -> rusqlite::Result<Option<Lease>> {

@@ -23,7 +23,7 @@ use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior};
 pub use entries::PutEntry;
 pub use error::LedgerError;
 pub use generations::REMEMBERED;
-pub use leases::PutLease;
+pub use leases::{PrunedLeases, PutLease};
 
 /// How long a write waits for another process's transaction, which lasts a few fsyncs.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -34,6 +34,8 @@ pub(super) enum LeaseEvent<'a> {
 pub(super) enum LeaseEnd {
     /// Its time has come.
     Time,
+    /// Its certificate is revoked; the filter heard of it with the revocation.
+    Revoked,
     /// Its holder gave it back.
     GivenBack,
 }
@@ -66,6 +68,7 @@ pub(super) fn say(event: &LeaseEvent<'_>) {
             serial = lease.serial,
             how = match how {
                 LeaseEnd::Time => "its time has come",
+                LeaseEnd::Revoked => "its certificate is revoked",
                 LeaseEnd::GivenBack => "given back",
             },
             "lease ended"

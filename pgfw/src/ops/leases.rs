@@ -3,6 +3,7 @@
 //! The gate is believed in nothing but the source of a connection. What it hands on is verified again here, against
 //! authorities, lists and the ledger, so a gate in the wrong hands opens what a certificate that it has seen could open.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -104,7 +105,7 @@ impl Engine {
         }
         let net = IpNet::from(address);
         self.not_denied(holder, now)?;
-        let live = self.live_leases(now)?;
+        let live = self.live_leases(&holder.config, now)?;
         let others = live
             .iter()
             .filter(|l| !(l.identity == holder.identity.name && l.address == address));
@@ -227,14 +228,20 @@ impl Engine {
         }
     }
 
-    fn live_leases(&self, now: &Now) -> Result<Vec<Lease>, Failure> {
+    /// Those that open something now.
+    fn live_leases(&self, config: &Config, now: &Now) -> Result<Vec<Lease>, Failure> {
+        let open: HashSet<(Origin, IpNet)> = self
+            .openings(config, now)?
+            .into_iter()
+            .map(|opening| (opening.origin, opening.net))
+            .collect();
         let mut all = self.ledger.leases()?;
-        all.retain(|lease| !lease.ended(now, &self.boot_id));
+        all.retain(|lease| open.contains(&(Origin::Lease(lease.identity.clone()), lease.net())));
         Ok(all)
     }
 
     fn lease_of(&self, holder: &Holder, now: &Now) -> Result<Lease, Failure> {
-        let mut live = self.live_leases(now)?.into_iter();
+        let mut live = self.live_leases(&holder.config, now)?.into_iter();
         let mine = live.find(|l| l.identity == holder.identity.name && l.address == holder.source);
         mine.ok_or_else(|| {
             LeaseError {

@@ -3,6 +3,7 @@
 mod attention;
 mod certificates;
 mod coverable;
+mod ended;
 mod engine;
 mod entries;
 mod events;

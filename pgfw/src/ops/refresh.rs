@@ -7,7 +7,6 @@ use ipnet::IpNet;
 use super::Engine;
 use super::certificates::store;
 use super::engine::Facts;
-use super::lease_events::{LeaseEnd, LeaseEvent};
 use super::renewal::RenewalWork;
 use super::revoke::Reach;
 use super::sessions::SessionWork;
@@ -301,28 +300,6 @@ impl Engine {
         })
     }
 
-    fn forget_ended(&mut self) -> Result<(), Failure> {
-        let before = self.ledger.version()?;
-        for entry in self.ledger.prune(&Now::read(), &self.boot_id)? {
-            tracing::info!(net = %entry.net, kind = ?entry.kind, "ended");
-        }
-        for lease in self.ledger.prune_leases(&Now::read(), &self.boot_id)? {
-            super::lease_events::say(&LeaseEvent::Ended {
-                lease: &lease,
-                how: LeaseEnd::Time,
-            });
-        }
-        // What has ended counted no more.
-        let after = self.ledger.version()?;
-        if let Some(settled) = &mut self.settled
-            && settled.version == before
-            && after.is_own_since(&before)
-        {
-            settled.version = after;
-        }
-        Ok(())
-    }
-
     /// Renews the CRLs long before they lapse: a lapsed one locks every certificate out. What a list says and the
     /// ledger does not (a revocation that a crash cut off, a ledger that was restored) counts in the filter from here on.
     fn keep_crls(&mut self) -> Result<(), Failure> {
@@ -443,7 +420,7 @@ pub(super) struct Before {
 /// All that enters a refresh, as it was at the last one that went through: while it is the same, so are the tables.
 #[derive(Debug)]
 pub(super) struct Unchanged {
-    version: Version,
+    pub(super) version: Version,
     tables: Vec<(u64, Stamp)>,
     now: Now,
     next: Option<BootTime>,
