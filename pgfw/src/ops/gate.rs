@@ -130,10 +130,10 @@ impl Engine {
         Ok(fits.then_some((certificate, key)))
     }
 
-    /// The next certificate of an identity that holds one, for the key of a request.
+    /// The next certificate of an identity that holds one, for the same key.
     ///
     /// # Errors
-    /// As for [`Engine::take_lease`]; a request that its key did not sign or that names somebody else; too soon.
+    /// As for [`Engine::take_lease`]; a request that its key did not sign, that is for another key or names somebody else; too soon.
     pub fn renew_through_gate(&mut self, request: &AskRenewal) -> Result<RenewedClient, Failure> {
         let AskRenewal { proven, request } = request;
         let _lock = self.lock()?;
@@ -171,6 +171,7 @@ impl Engine {
                 .certificate_ttl
                 .min(identity.ttl.unwrap_or(config.pki.client_ttl)),
             csr,
+            former: certificate,
             requester: &by_gate,
             reason: Some(&format!("renews {}", certificate.serial)),
         };

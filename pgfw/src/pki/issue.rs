@@ -62,8 +62,10 @@ pub struct NextRequest<'a> {
     /// The identity; becomes the CN.
     pub name: &'a str,
     pub ttl: Duration,
-    /// PKCS #10 in PEM, whose key is used and everything else ignored.
+    /// PKCS #10 in PEM, for the key of the former certificate; everything else of it is ignored. Whoever only hands the two
+    /// on, as the gate does, gets nothing of its own by it.
     pub csr: &'a str,
+    pub former: &'a Certificate,
     pub requester: &'a str,
     pub reason: Option<&'a str>,
 }
@@ -172,11 +174,17 @@ pub fn issue_next(
         name,
         ttl,
         csr,
+        former,
         requester,
         reason,
     } = *request;
     check_name(name)?;
     let key = requested_key(csr, name)?;
+    if !has_key(&former.pem, key.der_bytes()) {
+        return Err(PkiError::Request {
+            detail: format!("it is not for the key of certificate {}", former.serial),
+        });
+    }
     let leaf = Leaf {
         name,
         alternatives: Vec::new(),
@@ -397,6 +405,15 @@ fn requested_key(text: &str, name: &str) -> Result<impl PublicKeyData + use<>, P
         .verify_signature()
         .map_err(|_| refused("its key did not sign it".into()))?;
     Ok(key)
+}
+
+/// Whether a certificate is of this public key, without the algorithm.
+fn has_key(pem: &str, key: &[u8]) -> bool {
+    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(pem.as_bytes()) else {
+        return false;
+    };
+    pem.parse_x509()
+        .is_ok_and(|certificate| *certificate.public_key().subject_public_key.data == *key)
 }
 
 fn shortened(certificate: &Certificate, ttl: Duration, now: WallTime) -> bool {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::stage::{Leaf, Stage, text};
 
-/// A key and a request, made by OpenSSL with further arguments; the key's name in the folder is `next.key`.
+/// A key and a request, made by OpenSSL with further arguments; a new key's name in the folder is `next.key`.
 fn request(stage: &Stage<'_>, leaf: &Leaf, subject: &str, further: &[&str]) -> String {
     let (key, csr) = (leaf.folder.join("next.key"), leaf.folder.join("next.csr"));
     let mut command = stage.site.stranger.command("openssl");
@@ -19,6 +19,12 @@ fn request(stage: &Stage<'_>, leaf: &Leaf, subject: &str, further: &[&str]) -> S
     text(&csr).to_owned()
 }
 
+/// For the key that the certificate has.
+fn own(leaf: &Leaf) -> [String; 2] {
+    let key = leaf.folder.join("postgresql.key");
+    ["-key".to_owned(), text(&key).to_owned()]
+}
+
 const P256: [&str; 4] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
 
 #[test]
@@ -27,7 +33,7 @@ fn any_identity_renews_and_the_new_one_logs_in_and_is_renewed_in_turn() {
     let stage = Stage::with(&site, "certificate_ttl = \"2h\"", "");
     let (_daemon, _gate) = stage.open();
     let bob = stage.issue("bob", &["--ttl", "1h"]);
-    let csr = request(&stage, &bob, "/CN=bob", &P256);
+    let csr = request(&stage, &bob, "/CN=bob", &own(&bob).each_ref().map(String::as_str));
     let post = |leaf: &Leaf, csr: &str| {
         let body = format!("@{csr}");
         stage.curl(&site.client, leaf, "/renew", &["--data-binary", &body])
@@ -55,7 +61,11 @@ fn any_identity_renews_and_the_new_one_logs_in_and_is_renewed_in_turn() {
         renewed.body["roots"].as_str().unwrap(),
     )
     .unwrap();
-    fs::copy(bob.folder.join("next.key"), next.folder.join("postgresql.key")).unwrap();
+    fs::copy(
+        bob.folder.join("postgresql.key"),
+        next.folder.join("postgresql.key"),
+    )
+    .unwrap();
     stage.pgfw.ok(&["cert", "revoke", &bob.serial]);
     // The network stays open by the new one, which logs in.
     let got = stage.psql(&site.client, "bob", &next).query("select 1");
@@ -93,14 +103,19 @@ fn a_request_says_nothing_but_its_key_and_has_to_prove_it() {
     let others = request(&stage, &alice, "/CN=bob", &P256);
     refused(&format!("@{others}"), "names `bob`");
     // A signature that is not the key's.
-    let own = request(&stage, &alice, "/CN=alice", &P256);
-    let pem = fs::read_to_string(&own).unwrap();
+    let own = own(&alice);
+    let own = own.each_ref().map(String::as_str);
+    let forged = request(&stage, &alice, "/CN=alice", &own);
+    let pem = fs::read_to_string(&forged).unwrap();
     let at = pem.trim_end().rfind("-----END").unwrap() - 6;
     let flipped = if &pem[at..=at] == "A" { "B" } else { "A" };
     let forged = format!("{}{flipped}{}", &pem[..at], &pem[at + 1..]);
     fs::write(alice.folder.join("forged"), forged).unwrap();
     let forged = format!("@{}", text(&alice.folder.join("forged")));
     refused(&forged, "its key did not sign it");
+    // Whoever sits at the gate has seen certificates, and their keys never.
+    let another = request(&stage, &alice, "/CN=alice", &P256);
+    refused(&format!("@{another}"), "not for the key");
     refused("nothing", "CERTIFICATE REQUEST");
     let weak = request(&stage, &alice, "/CN=alice", &["-newkey", "rsa:1024"]);
     refused(&format!("@{weak}"), "1024 bits");
@@ -116,7 +131,7 @@ fn a_request_says_nothing_but_its_key_and_has_to_prove_it() {
         "-addext",
         "subjectAltName=DNS:db.example.com",
     ];
-    let all: Vec<&str> = P256.iter().chain(&wishes).copied().collect();
+    let all: Vec<&str> = own.iter().chain(&wishes).copied().collect();
     let wishing = request(&stage, &alice, "/CN=alice", &all);
     let given = post(&format!("@{wishing}"));
     assert_eq!(given.status, 200, "{given:?}");
