@@ -13,8 +13,8 @@ use crate::coverage::Jiffies;
 use crate::parse::{Ip, Segment};
 use crate::reason::REASONS;
 
-/// Part of the pin path (`v5/`): programs and tables of different ABIs never meet.
-pub const ABI: u32 = 5;
+/// Part of the pin path (`v6/`): programs and tables of different ABIs never meet.
+pub const ABI: u32 = 6;
 
 /// Policies that can be loaded at once: one confirmed, one pending.
 pub const SLOTS: u32 = 2;
@@ -348,5 +348,5 @@ const _: () = {
     assert!(size_of::<ServiceCounters>() == 24 && core::mem::offset_of!(ServiceCounters, key) == 16);
     assert!(size_of::<NoteKey>() == 40 && core::mem::offset_of!(NoteKey, protocol) == 36);
     assert!(size_of::<Note>() == 16 && core::mem::offset_of!(Note, answers) == 8);
-    assert!(size_of::<Scratch>() == 116);
+    assert!(size_of::<Scratch>() == 120);
 };
