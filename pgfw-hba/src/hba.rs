@@ -49,7 +49,7 @@ pub enum Connection {
 }
 
 /// How a login is asked for its proof.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
     Trust,
     Reject,
@@ -307,6 +307,11 @@ impl Pattern {
     /// The group behind a plus sign; among roles only.
     pub fn group(&self) -> Option<&[u8]> {
         self.keyword()?.strip_prefix(b"+")
+    }
+
+    /// As a role it is that one and no other.
+    pub fn is_literal(&self) -> bool {
+        self.expression.is_none() && self.group().is_none() && self.keyword() != Some(b"all")
     }
 
     /// hba.c: `check_role`.
