@@ -112,6 +112,53 @@ impl<'a> Everyone<'a> {
             .map(|(line, _)| line)
     }
 
+    /// The roles that lines and maps name.
+    pub fn named_roles(&self) -> BTreeSet<&'a [u8]> {
+        let of_lines = self.hba.lines.iter().flat_map(|line| &line.roles);
+        let of_maps = self.ident.lines.iter().map(|line| &line.role);
+        let literal = of_lines.chain(of_maps).filter(|pattern| pattern.is_literal());
+        literal.map(|pattern| pattern.token.text.as_slice()).collect()
+    }
+
+    /// The databases that lines name.
+    pub fn named_databases(&self) -> BTreeSet<&'a [u8]> {
+        let all = self.hba.lines.iter().flat_map(|line| &line.databases);
+        let literal = all.filter(|p| p.expression.is_none() && !p.is_database_word());
+        literal.map(|pattern| pattern.token.text.as_slice()).collect()
+    }
+
+    /// Whether a role that nobody names may have an answer of its own: by an expression, a membership, or a database that
+    /// is called like a role of its.
+    pub fn singles_out_role(&self, role: &[u8]) -> bool {
+        let of_lines = self.hba.lines.iter().flat_map(|line| &line.roles);
+        let of_maps = self.ident.lines.iter().map(|line| &line.role);
+        let all = |pattern: &&Pattern| pattern.keyword() != Some(b"all");
+        of_lines
+            .chain(of_maps)
+            .filter(all)
+            .any(|pattern| pattern.matches_role(role, self.world) != Truth::No)
+            || self.uses(&[b"samerole", b"samegroup"])
+    }
+
+    /// The same of a database.
+    pub fn singles_out_database(&self, database: &[u8]) -> bool {
+        let all = self.hba.lines.iter().flat_map(|line| &line.databases);
+        let all = all.filter(|pattern| !pattern.is_database_word());
+        all.into_iter()
+            .any(|pattern| pattern.matches_database(database, b"", self.world) != Truth::No)
+            || self.uses(&[b"samerole", b"samegroup"])
+    }
+
+    /// Whether it makes a difference that a database is called as the role is.
+    pub fn knows_own_databases(&self) -> bool {
+        self.uses(&[b"sameuser", b"samerole", b"samegroup"])
+    }
+
+    fn uses(&self, words: &[&[u8]]) -> bool {
+        let mut all = self.hba.lines.iter().flat_map(|line| &line.databases);
+        all.any(|pattern| pattern.keyword().is_some_and(|word| words.contains(&word)))
+    }
+
     /// The lines that decide about these logins, each with the addresses that earlier ones leave it. What is left of all
     /// addresses is refused for want of a line.
     pub fn shares(&self, kind: Kind, target: &Target, role: &Name) -> Vec<Share<'a>> {
@@ -149,9 +196,10 @@ impl<'a> Everyone<'a> {
         let line = share.line;
         let map = line.options.map.as_deref();
         let way = |user: Option<Holder>, certificate: Option<Holder>, certain: bool| Way {
-            method: match line.method {
-                Method::Cert => Method::Trust,
-                other => other,
+            method: if line.method == Method::Cert {
+                Method::Trust
+            } else {
+                line.method
             },
             user,
             certificate,
@@ -211,7 +259,7 @@ impl<'a> Everyone<'a> {
         }
         match any(&line.databases, |pattern| self.is_target(pattern, target, role)) {
             Truth::Yes => role_is,
-            no_or_unknown => no_or_unknown,
+            no_or_unknown @ (Truth::No | Truth::Unknown(_)) => no_or_unknown,
         }
     }
 

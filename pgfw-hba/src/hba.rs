@@ -314,6 +314,12 @@ impl Pattern {
         self.expression.is_none() && self.group().is_none() && self.keyword() != Some(b"all")
     }
 
+    /// As a database it is none, but a keyword.
+    pub(crate) fn is_database_word(&self) -> bool {
+        let words: [&[u8]; 5] = [b"all", b"sameuser", b"samerole", b"samegroup", b"replication"];
+        self.keyword().is_some_and(|word| words.contains(&word))
+    }
+
     /// hba.c: `check_role`.
     pub(crate) fn matches_role(&self, role: &[u8], world: &dyn World) -> Truth {
         if let Some(group) = self.group() {

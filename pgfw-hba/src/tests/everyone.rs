@@ -132,8 +132,9 @@ proptest! {
                             Decision::NoLine => None,
                             Decision::Undecided { doubt, .. } => panic!("{doubt:?}"),
                         };
-                        let holds = shares.iter().find(|s| s.from.contains(address));
-                        prop_assert_eq!(holds.map(|s| s.line.at.number), expected, "{:?} {:?}", login, lines);
+                        let holds = shares.iter().filter(|s| s.from.contains(address));
+                        let holds: Vec<usize> = holds.map(|s| s.line.at.number).collect();
+                        prop_assert_eq!(holds, Vec::from_iter(expected), "{:?} {:?}", login, lines);
                     }
                 }
             }
