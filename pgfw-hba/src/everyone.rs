@@ -74,6 +74,18 @@ impl std::fmt::Debug for Everyone<'_> {
 }
 
 impl<'a> Everyone<'a> {
+    pub fn hba(&self) -> &'a Hba {
+        self.hba
+    }
+
+    pub fn ident(&self) -> &'a Ident {
+        self.ident
+    }
+
+    pub fn world(&self) -> &'a dyn World {
+        self.world
+    }
+
     /// Names of hosts are taken for the addresses that they have now.
     pub fn of(hba: &'a Hba, ident: &'a Ident, world: &'a dyn World) -> Everyone<'a> {
         let interfaces = world.interfaces();
@@ -132,10 +144,10 @@ impl<'a> Everyone<'a> {
     pub fn singles_out_role(&self, role: &[u8]) -> bool {
         let of_lines = self.hba.lines.iter().flat_map(|line| &line.roles);
         let of_maps = self.ident.lines.iter().map(|line| &line.role);
-        let all = |pattern: &&Pattern| pattern.keyword() != Some(b"all");
+        let special = |pattern: &&Pattern| !pattern.is_literal() && pattern.keyword() != Some(b"all");
         of_lines
             .chain(of_maps)
-            .filter(all)
+            .filter(special)
             .any(|pattern| pattern.matches_role(role, self.world) != Truth::No)
             || self.uses(&[b"samerole", b"samegroup"])
     }
@@ -143,8 +155,7 @@ impl<'a> Everyone<'a> {
     /// The same of a database.
     pub fn singles_out_database(&self, database: &[u8]) -> bool {
         let all = self.hba.lines.iter().flat_map(|line| &line.databases);
-        let all = all.filter(|pattern| !pattern.is_database_word());
-        all.into_iter()
+        all.filter(|pattern| pattern.expression.is_some())
             .any(|pattern| pattern.matches_database(database, b"", self.world) != Truth::No)
             || self.uses(&[b"samerole", b"samegroup"])
     }

@@ -74,9 +74,12 @@ impl Side {
         }
     }
 
-    /// All of them.
-    pub(super) fn facts(&self, atoms: &Atoms, known: &Known, world: &dyn World) -> Facts {
-        let everyone = Everyone::of(&self.hba, &self.ident, world);
+    pub(super) fn everyone<'a>(&'a self, world: &'a dyn World) -> Everyone<'a> {
+        Everyone::of(&self.hba, &self.ident, world)
+    }
+
+    /// All of them, asked of the same side's everyone.
+    pub(super) fn facts(&self, everyone: &Everyone, atoms: &Atoms, known: &Known) -> Facts {
         let certificates = bytes(&known.certificates);
         let mut facts = Facts::new();
         let kinds = atoms.kinds.iter().filter(|kind| self.ssl || **kind != TLS);
@@ -98,16 +101,15 @@ impl Side {
         }
         facts
     }
+}
 
-    /// Lines whose addresses are not known, as they stand.
-    pub(super) fn passed_over(&self, world: &dyn World) -> Vec<String> {
-        let everyone = Everyone::of(&self.hba, &self.ident, world);
-        let lines = everyone.passed_over().map(|line| {
-            let text = String::from_utf8_lossy(&line.raw).trim().to_owned();
-            format!("line {} (`{text}`)", line.at.number)
-        });
-        lines.collect()
-    }
+/// Lines whose addresses are not known, as they stand.
+pub(super) fn passed_over(everyone: &Everyone) -> Vec<String> {
+    let lines = everyone.passed_over().map(|line| {
+        let text = String::from_utf8_lossy(&line.raw).trim().to_owned();
+        format!("line {} (`{text}`)", line.at.number)
+    });
+    lines.collect()
 }
 
 /// The beginning of its database's and its map's name.
@@ -116,11 +118,10 @@ const TLS: Kind = Kind::Tcp(Encryption::Tls);
 
 impl Atoms {
     /// What either side tells apart, and the rest.
-    pub(super) fn of(sides: [&Side; 2], known: &Known, world: &dyn World) -> Atoms {
-        let both = sides.map(|side| Everyone::of(&side.hba, &side.ident, world));
+    pub(super) fn of(both: [&Everyone; 2], known: &Known) -> Atoms {
         let mut roles: BTreeSet<Name> = BTreeSet::from([Name::Other]);
         let mut databases = BTreeSet::from([Name::Other]);
-        for one in &both {
+        for one in both {
             let named = |name: &[u8]| Name::Named(name.to_vec());
             roles.extend(one.named_roles().into_iter().map(named));
             databases.extend(one.named_databases().into_iter().map(named));
@@ -142,12 +143,12 @@ impl Atoms {
         );
         let mut targets: BTreeSet<Target> = databases.into_iter().map(Target::Database).collect();
         targets.insert(Target::Replication);
-        if both.iter().any(Everyone::knows_own_databases) {
+        if both.iter().any(|one| one.knows_own_databases()) {
             targets.insert(Target::Own);
         }
         // Without a line for it GSSAPI's encryption is treated as none is.
-        let gss = sides.iter().any(|side| {
-            let mut lines = side.hba.lines.iter();
+        let gss = both.iter().any(|one| {
+            let mut lines = one.hba().lines.iter();
             lines.any(|line| {
                 line.connection.is_for(Kind::Tcp(Encryption::Gss))
                     != line.connection.is_for(Kind::Tcp(Encryption::None))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use pgfw_hba::{Holder, Method, Name, Ranges, Way, World};
+use pgfw_hba::{Holder, Method, Name, Ranges, Way};
 use serde::{Deserialize, Serialize};
 
 use super::access::{Atoms, By, Facts, Place, grouped, without};
@@ -69,7 +69,6 @@ pub(super) fn sessions(
     then: &Server,
     live: &LiveFacts,
     certificates: &[Certificate],
-    world: &dyn World,
 ) -> Vec<Cut> {
     let by_serial: BTreeMap<String, &str> = certificates
         .iter()
@@ -86,13 +85,13 @@ pub(super) fn sessions(
             certificate,
             gss: live.gss.contains(&session.pid),
         };
-        let (certain, why) = match then.again(&client, live, world) {
+        let (certain, why) = match then.again(&client, live) {
             Again::In => continue,
             Again::Perhaps(why) => (false, why),
             Again::Refused(why) => (true, why),
         };
         // What is asked of it now and will be asked as before is no change.
-        let same = now.and_then(|now| Some((now.ways(&client, world)?, then.ways(&client, world)?)));
+        let same = now.and_then(|now| Some((now.ways(&client)?, then.ways(&client)?)));
         if !certain && same.is_some_and(|(now, then)| !now.is_empty() && now.iter().all(|w| then.contains(w)))
         {
             continue;
@@ -105,7 +104,7 @@ pub(super) fn sessions(
                 (None, _) => CutKind::Session,
             },
             certain,
-            already: now.is_some_and(|now| matches!(now.again(&client, live, world), Again::Refused(_))),
+            already: now.is_some_and(|now| matches!(now.again(&client, live), Again::Refused(_))),
             why,
             certificate: certificate.map(str::to_owned),
             session: session.clone(),
@@ -116,25 +115,19 @@ pub(super) fn sessions(
     cuts
 }
 
-/// Those that are valid and trusted now. `trusts` tells of each whether the server will trust it.
+/// Those that are valid and trusted now, each with whether the server will trust it.
 pub(super) fn certificates<'c>(
     (now, then): (&Facts, &Facts),
     atoms: &Atoms,
     valid: impl Iterator<Item = (&'c Certificate, bool)>,
 ) -> Vec<CutCertificate> {
+    let (now, then) = (ByCertificate::of(now), ByCertificate::of(then));
     let cut = valid.filter_map(|(certificate, trusted)| {
-        let had = of_certificate(now, &certificate.name);
+        let had = now.facts(&certificate.name);
         let has = match trusted {
-            true => of_certificate(then, &certificate.name),
-            false => BTreeMap::new(),
+            true => then.facts(&certificate.name),
+            false => Facts::new(),
         };
-        let by = certificate_of(&certificate.name);
-        let facts = |all: &BTreeMap<Place, Ranges>| -> Facts {
-            let all = all.iter();
-            all.map(|(place, from)| ((place.clone(), by.clone()), from.clone()))
-                .collect()
-        };
-        let (had, has) = (facts(&had), facts(&has));
         let lost = without(&had, &has);
         (!lost.is_empty()).then(|| CutCertificate {
             name: certificate.name.clone(),
@@ -147,27 +140,54 @@ pub(super) fn certificates<'c>(
     cut.collect()
 }
 
-/// Where a certificate of that name is let in.
-fn of_certificate(facts: &Facts, name: &str) -> BTreeMap<Place, Ranges> {
-    let mut all: BTreeMap<Place, Ranges> = BTreeMap::new();
-    for ((place, by), from) in facts {
-        let (_, _, role) = place;
-        let is_its = match &by.way.certificate {
-            _ if by.foreign => false,
-            Some(Holder::Anybody) => true,
-            Some(Holder::Named(held)) => {
-                held == name.as_bytes() || held.strip_prefix(b"CN=") == Some(name.as_bytes())
-            }
-            Some(Holder::LikeRole) => *role == Name::Named(name.into()),
-            // Whom of the names asked about it lets in is said beside it.
-            Some(Holder::Matching(_)) | None => false,
+/// Where certificates of pgfw's authorities are let in, whatever else is asked for.
+struct ByCertificate<'f> {
+    named: BTreeMap<&'f [u8], Vec<(&'f Place, &'f Ranges)>>,
+    /// Whosever they are.
+    any: Vec<(&'f Place, &'f Ranges)>,
+}
+
+impl<'f> ByCertificate<'f> {
+    fn of(facts: &'f Facts) -> ByCertificate<'f> {
+        let mut all = ByCertificate {
+            named: BTreeMap::new(),
+            any: Vec::new(),
         };
-        if is_its {
-            let known = all.entry(place.clone()).or_default();
+        for ((place, by), from) in facts.iter().filter(|((_, by), _)| !by.foreign) {
+            let name = match (&by.way.certificate, place) {
+                (Some(Holder::Anybody), _) => {
+                    all.any.push((place, from));
+                    continue;
+                }
+                // A whole subject, where a rule compares those.
+                (Some(Holder::Named(name)), _) => name.strip_prefix(b"CN=").unwrap_or(name),
+                (Some(Holder::LikeRole), (_, _, Name::Named(role))) => role.as_slice(),
+                // Whom of the names asked about an expression lets in is said beside it.
+                (Some(Holder::LikeRole | Holder::Matching(_)) | None, _) => continue,
+            };
+            all.named.entry(name).or_default().push((place, from));
+        }
+        all
+    }
+
+    fn facts(&self, name: &str) -> Facts {
+        let by = By {
+            way: Way {
+                method: Method::Trust,
+                user: None,
+                certificate: Some(Holder::Named(name.into())),
+                certain: true,
+            },
+            foreign: false,
+        };
+        let mut facts = Facts::new();
+        let own = self.named.get(name.as_bytes()).into_iter().flatten();
+        for (place, from) in own.chain(&self.any) {
+            let known = facts.entry(((*place).clone(), by.clone())).or_default();
             *known = known.union(from);
         }
+        facts
     }
-    all
 }
 
 /// Logins over TLS whose clients are asked for a certificate from now on, or are not trusted with theirs any more.
@@ -210,14 +230,5 @@ fn common_name(subject: &str) -> Option<&str> {
     (subject.len() < 63 && !name.contains('/')).then_some(name)
 }
 
-fn certificate_of(name: &str) -> By {
-    By {
-        way: Way {
-            method: Method::Trust,
-            user: None,
-            certificate: Some(Holder::Named(name.into())),
-            certain: true,
-        },
-        foreign: false,
-    }
-}
+#[cfg(test)]
+mod tests;

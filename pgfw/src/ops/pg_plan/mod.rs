@@ -7,7 +7,7 @@ mod rows;
 
 use serde::{Deserialize, Serialize};
 
-use self::access::{Atoms, Facts, Known, Side, grouped, without};
+use self::access::{Atoms, Facts, Known, Side, grouped, passed_over, without};
 use self::reconnect::Server;
 use super::Engine;
 use super::certificates::{no_cluster, store};
@@ -141,20 +141,6 @@ fn judged(
 ) -> Planned {
     let world = &plan.now.live;
     let wall = Now::read().wall();
-    let then = Server {
-        hba: &plan.then.hba,
-        ident: &plan.then.ident,
-        ssl: true,
-        trusted: &plan.then.trusted,
-        only_tls_1_3: cluster.min_tls == MinTls::V1_3,
-    };
-    let now = Server {
-        hba: &plan.now.hba,
-        ident: &plan.now.ident,
-        ssl: plan.now.ssl,
-        trusted: &plan.trusted,
-        only_tls_1_3: false,
-    };
     // What a broken file says counts for nobody: a server that runs goes by what it had.
     let known_now = plan.now.hba.errors.is_empty();
     notes.extend(plan.now.hba.errors.first().map(|problem| {
@@ -162,9 +148,22 @@ fn judged(
     }));
     let of_ours = plan.trusted.iter().any(|der| plan.then.trusted.contains(der));
     let sides = (
-        Side::of(now.hba, now.ident, now.ssl, !of_ours),
-        Side::of(then.hba, then.ident, true, false),
+        Side::of(&plan.now.hba, &plan.now.ident, plan.now.ssl, !of_ours),
+        Side::of(&plan.then.hba, &plan.then.ident, true, false),
     );
+    let rules = (sides.0.everyone(world), sides.1.everyone(world));
+    let now = Server {
+        rules: &rules.0,
+        ssl: plan.now.ssl,
+        trusted: &plan.trusted,
+        only_tls_1_3: false,
+    };
+    let then = Server {
+        rules: &rules.1,
+        ssl: true,
+        trusted: &plan.then.trusted,
+        only_tls_1_3: cluster.min_tls == MinTls::V1_3,
+    };
     let valid = || issued.iter().filter(|certificate| certificate.valid_at(wall));
     let known = Known {
         roles: plan
@@ -175,12 +174,12 @@ fn judged(
         databases: plan.live.iter().flat_map(|live| live.databases.clone()).collect(),
         certificates: valid().map(|certificate| certificate.name.clone()).collect(),
     };
-    let atoms = Atoms::of([&sides.0, &sides.1], &known, world);
+    let atoms = Atoms::of([&rules.0, &rules.1], &known);
     let gets_in = (
-        sides.0.facts(&atoms, &known, world),
-        sides.1.facts(&atoms, &known, world),
+        sides.0.facts(&rules.0, &atoms, &known),
+        sides.1.facts(&rules.1, &atoms, &known),
     );
-    for line in sides.0.passed_over(world) {
+    for line in passed_over(&rules.0) {
         notes.push(format!(
             "for which addresses {line} is cannot be known; it is left out of who gets in now"
         ));
@@ -217,7 +216,7 @@ fn judged(
         unchanged: plan.unchanged,
         access: known_now.then(|| difference(gets_in, &atoms)),
         sessions: live.map_or_else(Vec::new, |live| {
-            cuts::sessions(known_now.then_some(&now), &then, live, issued, world)
+            cuts::sessions(known_now.then_some(&now), &then, live, issued)
         }),
         certificates,
         stray: cuts::stray(&config.logins, newly || no_more, &then, live),

@@ -1,8 +1,8 @@
 //! Whether whoever is connected would be let in again.
 
 use pgfw_hba::{
-    Admission, CertName, ClientCert, Decision, Encryption, Everyone, From, Hba, HbaLine, Ident, Login,
-    Method, Name, Ranges, Share, Way, World,
+    Admission, CertName, ClientCert, Decision, Encryption, Everyone, From, HbaLine, Login, Method, Name,
+    Ranges, Share, Way,
 };
 
 use crate::postgres::{LiveFacts, Secret, Session, shown_dn};
@@ -10,8 +10,7 @@ use crate::postgres::{LiveFacts, Secret, Session, shown_dn};
 /// What a server goes by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Server<'a> {
-    pub(super) hba: &'a Hba,
-    pub(super) ident: &'a Ident,
+    pub(super) rules: &'a Everyone<'a>,
     pub(super) ssl: bool,
     /// The client authorities, DER.
     pub(super) trusted: &'a [Vec<u8>],
@@ -39,13 +38,13 @@ pub(super) enum Again {
 
 impl Server<'_> {
     /// The same login, coming again as it came.
-    pub(super) fn again(&self, client: &Client, live: &LiveFacts, world: &dyn World) -> Again {
+    pub(super) fn again(&self, client: &Client, live: &LiveFacts) -> Again {
         let encryption = client.encryption();
-        let again = self.comes(client, encryption, live, world);
+        let again = self.comes(client, encryption, live);
         // Most clients try TLS by themselves where the server offers it (libpq: sslmode=prefer).
         match (again, encryption) {
             (Again::Refused(why), Encryption::None) if client.session.address.is_some() => {
-                match self.comes(client, Encryption::Tls, live, world) {
+                match self.comes(client, Encryption::Tls, live) {
                     Again::In => Again::Perhaps(format!("{why}; with TLS it gets in")),
                     Again::Perhaps(then) => Again::Perhaps(format!("{why}; with TLS {then}")),
                     Again::Refused(_) => Again::Refused(why),
@@ -55,7 +54,7 @@ impl Server<'_> {
         }
     }
 
-    fn comes(&self, client: &Client, encryption: Encryption, live: &LiveFacts, world: &dyn World) -> Again {
+    fn comes(&self, client: &Client, encryption: Encryption, live: &LiveFacts) -> Again {
         let session = client.session;
         let refused = |why: &str| Again::Refused(why.to_owned());
         if session.address.is_some() && encryption == Encryption::Tls {
@@ -73,16 +72,20 @@ impl Server<'_> {
                 ));
             }
         }
-        match self.hba.decide(&client.login(encryption), world) {
+        match self
+            .rules
+            .hba()
+            .decide(&client.login(encryption), self.rules.world())
+        {
             Decision::NoLine => refused("no rule is for it"),
             Decision::Undecided { line, doubt } => {
                 Again::Perhaps(format!("{} may decide: {}", named(line), doubt.0))
             }
-            Decision::Line(line) => self.line(line, client, live, world),
+            Decision::Line(line) => self.line(line, client, live),
         }
     }
 
-    fn line(&self, line: &HbaLine, client: &Client, live: &LiveFacts, world: &dyn World) -> Again {
+    fn line(&self, line: &HbaLine, client: &Client, live: &LiveFacts) -> Again {
         let role = client.role();
         if line.method == Method::Reject {
             return Again::Refused(format!("{} rejects it", named(line)));
@@ -96,7 +99,7 @@ impl Server<'_> {
                 ));
             }
             (ClientCert::Ca, Some(_)) => {}
-            (ClientCert::Full, Some(_)) => match self.mapped(line, client, role, world) {
+            (ClientCert::Full, Some(_)) => match self.mapped(line, client, role) {
                 Again::In => {}
                 otherwise @ (Again::Perhaps(_) | Again::Refused(_)) => return otherwise,
             },
@@ -114,7 +117,7 @@ impl Server<'_> {
         }
     }
 
-    fn mapped(&self, line: &HbaLine, client: &Client, role: &str, world: &dyn World) -> Again {
+    fn mapped(&self, line: &HbaLine, client: &Client, role: &str) -> Again {
         let Some(name) = client.certificate else {
             return Again::Perhaps("whose certificate it showed is not known".to_owned());
         };
@@ -123,7 +126,8 @@ impl Server<'_> {
             CertName::DistinguishedName => format!("CN={name}"),
         };
         let map = line.options.map.as_deref();
-        match self.ident.admits(map, asked.as_bytes(), role.as_bytes(), world) {
+        let ident = self.rules.ident();
+        match ident.admits(map, asked.as_bytes(), role.as_bytes(), self.rules.world()) {
             Admission::ByName(true) | Admission::Line(_) => Again::In,
             Admission::ByName(false) | Admission::NoLine | Admission::Broken(_) => {
                 Again::Refused(format!("certificate {name} may not be {role} by {}", named(line)))
@@ -146,8 +150,12 @@ impl Server<'_> {
     }
 
     /// By what one gets in there, as all who do.
-    pub(super) fn ways(&self, client: &Client, world: &dyn World) -> Option<Vec<Way>> {
-        let Decision::Line(line) = self.hba.decide(&client.login(client.encryption()), world) else {
+    pub(super) fn ways(&self, client: &Client) -> Option<Vec<Way>> {
+        let Decision::Line(line) = self
+            .rules
+            .hba()
+            .decide(&client.login(client.encryption()), self.rules.world())
+        else {
             return None;
         };
         let share = Share {
@@ -155,9 +163,11 @@ impl Server<'_> {
             from: Ranges::all(),
             doubt: None,
         };
-        let everyone = Everyone::of(self.hba, self.ident, world);
         let name = client.certificate.map(|name| name.as_bytes().to_vec());
-        Some(everyone.ways(&share, &Name::Named(client.role().into()), &Vec::from_iter(name)))
+        Some(
+            self.rules
+                .ways(&share, &Name::Named(client.role().into()), &Vec::from_iter(name)),
+        )
     }
 }
 

@@ -18,9 +18,10 @@ fn side(hba: &str, ident: &str) -> Side {
 }
 
 fn both(now: &Side, then: &Side, known: &Known) -> (Facts, Facts, Atoms) {
-    let atoms = Atoms::of([now, then], known, &Nothing);
-    let facts = |side: &Side| side.facts(&atoms, known, &Nothing);
-    (facts(now), facts(then), atoms)
+    let everyone = [now, then].map(|side| side.everyone(&Nothing));
+    let atoms = Atoms::of([&everyone[0], &everyone[1]], known);
+    let facts = |side: &Side, n: usize| side.facts(&everyone[n], &atoms, known);
+    (facts(now, 0), facts(then, 1), atoms)
 }
 
 /// `role in database by proof from networks over kinds`
@@ -160,6 +161,23 @@ fn many_are_few_rows() {
         ["person0 in app by certificate person0 from 10.0.0.0/8 over tls"]
     );
     assert_eq!(grouped(then).len(), 1);
+}
+
+/// The same words about certificates of another authority are another matter.
+#[test]
+fn authorities_differ() {
+    let rules = "hostssl app alice 10.0.0.0/8 cert\nhostssl app alice 11.0.0.0/8 md5";
+    let (mut now, then) = (side(rules, ""), side(rules, ""));
+    now.foreign = true;
+    let (now, then, atoms) = both(&now, &then, &Known::default());
+    assert_eq!(
+        shown(without(&now, &then), &atoms),
+        ["alice in app by certificate alice of another authority from 10.0.0.0/8 over tls"]
+    );
+    assert_eq!(
+        shown(without(&then, &now), &atoms),
+        ["alice in app by certificate alice from 10.0.0.0/8 over tls"]
+    );
 }
 
 /// A role that is there counts by itself where an expression or its certificate tells it apart.

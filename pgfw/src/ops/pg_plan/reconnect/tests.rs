@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pgfw_hba::{Major, Memory, Nothing};
+use pgfw_hba::{Hba, Ident, Major, Memory, Nothing};
 
 use super::*;
 use crate::postgres::Role;
@@ -50,9 +50,9 @@ fn again(rules: &str, session: &Session, certificate: Option<&str>, secret: Secr
     let ident = Ident::read(Path::new("/ident"), &files, &server);
     assert!(hba.errors.is_empty(), "{:?}", hba.errors);
     let trusted = [root("ours")];
+    let rules = Everyone::of(&hba, &ident, &Nothing);
     let server = Server {
-        hba: &hba,
-        ident: &ident,
+        rules: &rules,
         ssl: true,
         trusted: &trusted,
         only_tls_1_3: true,
@@ -75,7 +75,7 @@ fn again(rules: &str, session: &Session, certificate: Option<&str>, secret: Secr
         certificate,
         gss: false,
     };
-    match server.again(&client, &live, &Nothing) {
+    match server.again(&client, &live) {
         Again::In => "in".to_owned(),
         Again::Perhaps(why) => format!("perhaps: {why}"),
         Again::Refused(why) => format!("refused: {why}"),
