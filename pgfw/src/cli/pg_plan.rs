@@ -362,8 +362,8 @@ fn strays(cluster: &str, stray: &Stray) {
          its password is asked for"
     );
     println!(
-        "{cluster}:     libpq offers ~/.postgresql/postgresql.crt by itself; sslcertmode=disable, or sslcert= with a path \
-         that is not there, keeps it"
+        "{cluster}:     libpq offers ~/.postgresql/postgresql.crt by itself; sslcertmode=disable (libpq 16), or sslcert= with a path \
+         that is not there, keeps it from that"
     );
     if !offer.is_empty() {
         println!("{cluster}:     such a certificate was shown by {}", listed(offer));

@@ -241,18 +241,18 @@ impl Plan {
                 None => String::new(),
             };
             self.tls
-                .push(format!("the server serves {}{instead}", named(leaf)));
+                .push(format!("the server will serve {}{instead}", named(leaf)));
         }
         let (now, then) = (&self.trusted, &self.then.trusted);
         for authority in then.iter().filter(|a| !now.contains(a)) {
             self.tls.push(format!(
-                "certificates of {} get in, where a rule lets them",
+                "certificates of {} will get in, where a rule lets them",
                 named(authority)
             ));
         }
         for authority in now.iter().filter(|a| !then.contains(a)) {
             self.tls.push(format!(
-                "certificates of {} are refused, with every method",
+                "certificates of {} will be refused, with every method",
                 named(authority)
             ));
         }

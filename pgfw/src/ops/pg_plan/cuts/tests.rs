@@ -42,8 +42,10 @@ fn certificate(name: &str) -> Certificate {
     }
 }
 
-/// Each that is cut: its name, where, and whether nothing is left.
-fn cut(now: &Side, then: &Side, trusted: bool) -> Vec<(String, Vec<String>, bool)> {
+/// A certificate's name, where it is cut, and whether nothing is left.
+type Loss = (String, Vec<String>, bool);
+
+fn cut(now: &Side, then: &Side, trusted: bool) -> Vec<Loss> {
     let names = ["alice", "deputy", "carol@corp"];
     let known = Known {
         certificates: names.map(str::to_owned).into(),
@@ -74,7 +76,7 @@ fn certificates_that_lose() {
     let mapped = "hostssl app alice 10.0.0.0/8 cert map=m";
     let reject = "host all all all reject";
     // rules of now, of then, whose certificate loses what
-    let rows: [(&str, &str, Vec<(String, Vec<String>, bool)>); 8] = [
+    let rows: [(&str, &str, Vec<Loss>); 8] = [
         (mapped, mapped, vec![]),
         (
             mapped,
