@@ -1,7 +1,7 @@
 //! PostgreSQL's side of a reload. What opens is in the server's rules before the filter lets anybody in; what closes is
 //! closed in the filter first, whatever the server says.
 
-use super::{Context, pg};
+use super::{Context, pg, pg_plan};
 use crate::failure::Failure;
 use crate::ops::{self, Engine};
 use crate::postgres::Applied;
@@ -45,6 +45,7 @@ impl<'a> Followers<'a> {
         let mut engine = Engine::open(&self.context.paths)?;
         let mut failed = None;
         for name in &self.names {
+            pg_plan::warn(self.context, name);
             match engine.pg_apply(name, false) {
                 Ok(applied) => {
                     if !self.context.json && !applied.unchanged {

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::passphrase::Asked;
-use super::{Context, output, pg_trial};
+use super::{Context, output, pg_plan, pg_trial};
 use crate::failure::Failure;
 use crate::ops::{self, Engine};
 use crate::postgres::{Applied, Given, Leave, Released, Step, Verdict};
@@ -26,6 +26,8 @@ pub(super) enum Pg {
         #[arg(long, value_name = "TIME", value_parser = trial_time)]
         confirm: Option<Duration>,
     },
+    /// What an apply would change: the files, who gets in, and whom that cuts. Changes nothing.
+    Plan(pg_plan::PlanArguments),
     /// Undo what was not confirmed in time, and finish or undo what was cut off. The daemon does this by itself.
     Settle {
         /// Only this `[[postgres]]` section; default: every one that an apply has left something of.
@@ -66,6 +68,7 @@ impl Pg {
                 let names = ops::clusters_to_apply(&context.paths, cluster.as_deref())?;
                 let mut engine = Engine::open(&context.paths)?;
                 let apply = |name: &str| {
+                    pg_plan::warn(context, name);
                     let applied = context
                         .unlocked(Asked::Once, || engine.pg_apply_for(name, replace_edits, confirm))?;
                     if let (Some(time), Some(_)) = (confirm, &applied.undoes_itself)
@@ -78,6 +81,7 @@ impl Pg {
                 };
                 each(context, &names, apply, print)
             }
+            Pg::Plan(arguments) => arguments.run(context),
             Pg::Settle { cluster, wait } => {
                 context.require_root("pg settle")?;
                 let names = match cluster {

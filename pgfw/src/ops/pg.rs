@@ -173,7 +173,7 @@ fn canary(store: &Store) -> Option<(String, String)> {
 }
 
 /// The newest that pgfw issued, and its key.
-fn own_pair(store: &Store, name: &str) -> Result<(String, String), Failure> {
+pub(super) fn own_pair(store: &Store, name: &str) -> Result<(String, String), Failure> {
     let pair = store.server_pair(name)?.ok_or_else(|| {
         Failure::refused(
             format!("cluster `{name}` has no server certificate"),

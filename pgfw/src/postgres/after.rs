@@ -86,7 +86,7 @@ fn pgaudit(sql: &Sql, server: &Server, config: &Config) -> Result<Option<String>
 }
 
 /// What restarts a cluster's server.
-pub(super) fn restart(cluster: &Cluster) -> String {
+pub fn restart(cluster: &Cluster) -> String {
     match &cluster.location {
         Location::Debian { major, name } => format!("systemctl restart postgresql@{major}-{name}"),
         Location::Directories { data, config_file: _ } => {

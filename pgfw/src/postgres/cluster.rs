@@ -141,13 +141,23 @@ impl Server {
 
     /// Asks the program for one setting, which also says whether the configuration is accepted.
     pub(super) fn setting(&self, name: &'static str) -> Result<String, PostgresError> {
-        let ask = Ask {
+        self.program_to_ask().setting(name)
+    }
+
+    /// The same of any name; `None` where the program does not know it.
+    pub(super) fn setting_if_known(&self, name: &str) -> Result<Option<String>, PostgresError> {
+        let output = self.program_to_ask().answer(name)?;
+        let known = output.status.success();
+        Ok(known.then(|| String::from_utf8_lossy(&output.stdout).trim_end().to_owned()))
+    }
+
+    fn program_to_ask(&self) -> Ask {
+        Ask {
             program: self.program.clone(),
             owner: self.owner.clone(),
             config_file: self.config_file.clone(),
             directory: self.data.clone(),
-        };
-        ask.setting(name)
+        }
     }
 }
 
@@ -199,17 +209,20 @@ impl Ask {
         Ok(values)
     }
 
-    fn setting(&self, name: &'static str) -> Result<String, PostgresError> {
+    fn answer(&self, name: &str) -> Result<std::process::Output, PostgresError> {
         let mut config_file = std::ffi::OsString::from("--config-file=");
         config_file.push(&self.config_file);
-        let output = self
-            .owner
+        self.owner
             .command(&self.program)
             .args(["-C", name, "-D"])
             .arg(&self.directory)
             .arg(config_file)
             .output()
-            .map_err(PostgresError::file("cannot run", &self.program))?;
+            .map_err(PostgresError::file("cannot run", &self.program))
+    }
+
+    fn setting(&self, name: &'static str) -> Result<String, PostgresError> {
+        let output = self.answer(name)?;
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);
             return Err(PostgresError::Settings {

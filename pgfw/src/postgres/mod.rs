@@ -17,6 +17,7 @@ mod live;
 mod look;
 mod owner;
 mod pending;
+mod plan;
 pub mod prove;
 mod release;
 mod reload;
@@ -32,6 +33,7 @@ mod switch;
 pub mod tls;
 pub mod wire;
 
+pub use after::restart;
 pub use applied::{Applied, Override, Step};
 pub use apply::{TlsMaterial, apply, apply_on_trial};
 pub use cluster::{Running, Server};
@@ -41,6 +43,9 @@ pub use inspect::{Inspection, inspect};
 pub use look::{Seen, look};
 pub use owner::Owner;
 pub use pending::{OnTrial, due, note_of, on_trial, unfinished};
+pub use plan::{
+    Difference, Facts, Live as LiveFacts, Plan, Role, Secret, Setting, Stream, Then, certificates, plan,
+};
 pub use release::{Given, Leave, Released, release};
 pub use reload::reload;
 pub use renew::{Renewal, Standing, renew, standing};

@@ -33,18 +33,7 @@ impl Rules {
     /// # Errors
     /// The cluster is not there, or of a major version whose grammar is not known.
     pub fn of(server: &Server) -> Result<Rules, PostgresError> {
-        let major = Major::of(server.major).ok_or_else(|| PostgresError::UnknownGrammar {
-            cluster: server.name.clone(),
-            major: server.major,
-        })?;
-        let mut grammar = pgfw_hba::Server::of(major);
-        if major >= Major::V18 {
-            let libraries = server.setting("oauth_validator_libraries")?;
-            let names = libraries
-                .split(',')
-                .map(|name| name.trim().trim_matches('"').to_owned());
-            grammar.oauth_validators = Some(names.filter(|name| !name.is_empty()).collect());
-        }
+        let grammar = grammar(server)?;
         let files = AsOwner {
             owner: &server.owner,
             read: RefCell::default(),
@@ -105,6 +94,26 @@ impl Rules {
     }
 }
 
+/// How this server reads its rules.
+///
+/// # Errors
+/// A major version whose grammar is not known.
+pub(super) fn grammar(server: &Server) -> Result<pgfw_hba::Server, PostgresError> {
+    let major = Major::of(server.major).ok_or_else(|| PostgresError::UnknownGrammar {
+        cluster: server.name.clone(),
+        major: server.major,
+    })?;
+    let mut grammar = pgfw_hba::Server::of(major);
+    if major >= Major::V18 {
+        let libraries = server.setting("oauth_validator_libraries")?;
+        let names = libraries
+            .split(',')
+            .map(|name| name.trim().trim_matches('"').to_owned());
+        grammar.oauth_validators = Some(names.filter(|name| !name.is_empty()).collect());
+    }
+    Ok(grammar)
+}
+
 /// What the server would find out for itself.
 #[derive(Debug)]
 pub struct LiveWorld {
@@ -128,6 +137,11 @@ impl LiveWorld {
             members: None,
             interfaces: own.collect(),
         }
+    }
+
+    /// Whether the server told who is a member of what.
+    pub(super) fn knows_members(&self) -> bool {
+        self.members.is_some()
     }
 
     /// Whether it is an address of this host, or one that never leaves any.

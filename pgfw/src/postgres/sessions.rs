@@ -177,7 +177,7 @@ pub fn is_superuser(cluster: &Cluster, name: &str) -> Result<bool, PostgresError
     Ok(!found.is_empty())
 }
 
-fn list(sql: &Sql) -> Result<Vec<Session>, PostgresError> {
+pub(super) fn list(sql: &Sql) -> Result<Vec<Session>, PostgresError> {
     let rows = sql.query(
         "select a.pid, a.usename::text, a.datname::text, host(a.client_addr), a.client_port, \
          to_char(a.backend_start at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \

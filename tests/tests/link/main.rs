@@ -18,6 +18,7 @@ mod logins;
 mod newcomer;
 mod obstacles;
 mod opening;
+mod plan;
 mod renewal;
 mod revocation;
 mod rotation;
