@@ -211,6 +211,7 @@ pub enum MinTls {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnExpiry {
     Keep,
+    End,
 }
 
 /// `audit` of one cluster: settings of PostgreSQL.

@@ -58,6 +58,8 @@ pub struct Engine {
     pub(super) waiting: super::work::Waiting,
     /// Whoever ends sessions holds one more of it, for as long as that takes.
     pub(super) ending: std::sync::Arc<()>,
+    /// Up to when expired certificates were looked at.
+    pub(super) expired_until: Option<clock::WallTime>,
 }
 
 /// What the ledger says, with what it could not take yet.
@@ -130,6 +132,7 @@ impl Engine {
             trials: super::trials::Trials::default(),
             waiting: super::work::Waiting::default(),
             ending: std::sync::Arc::new(()),
+            expired_until: None,
         })
     }
 

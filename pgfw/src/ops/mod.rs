@@ -2,13 +2,16 @@
 
 mod attention;
 mod certificates;
+mod connections;
 mod coverable;
 mod engine;
 mod entries;
 mod events;
+mod expiry;
 mod generations;
 mod guard;
 mod inspect;
+mod issuers;
 mod kept;
 mod marker;
 mod off;
@@ -35,6 +38,7 @@ mod unrecorded;
 mod work;
 
 pub use certificates::{IssueRequest, IssuedCertificate, Protected};
+pub use connections::{ClusterConnections, Connection, Connections, Shown, Traffic};
 pub(crate) use engine::lock_file;
 pub use engine::{Engine, requester};
 pub use events::EventSource;

@@ -46,7 +46,8 @@ pub use reload::reload;
 pub use renew::{Renewal, Standing, renew, standing};
 pub use rules::{LiveWorld, Rules};
 pub use sessions::{
-    Session, Target, decimal, is_superuser, missing_roles, sessions, shown_dn, terminate_sessions,
+    Session, Target, decimal, is_superuser, missing_roles, sessions, sessions_at, shown_dn,
+    terminate_sessions,
 };
 pub use settle::{Settled, Verdict, settle};
 pub use sql::Sql;

@@ -9,6 +9,8 @@
 mod applies;
 mod certificates;
 mod cluster;
+mod connections;
+mod crowd;
 mod expiry;
 mod follow;
 mod foreign;
@@ -24,6 +26,7 @@ mod rotation;
 mod rules;
 mod sealed;
 mod stage;
+mod standby;
 mod standstill;
 mod telling;
 mod trial;
