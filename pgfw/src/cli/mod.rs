@@ -127,7 +127,7 @@ struct Context {
 
 impl Context {
     fn client(&self) -> Client {
-        Client::new(&self.paths.socket)
+        Client::new(&self.paths.socket).asked_from(ops::myself().from)
     }
 
     /// Commands that change this host's kernel, files or PostgreSQL themselves need root.

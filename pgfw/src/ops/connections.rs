@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
+use super::audit::hexadecimal;
 use super::certificates::no_cluster;
 use super::issuers::Issuers;
 use crate::clock::WallTime;
@@ -246,12 +247,6 @@ fn alarm(cluster: &str, connection: &Connection, session: &Session, certificate:
         )),
         Shown::Ledger { .. } | Shown::Foreign { .. } => None,
     }
-}
-
-fn hexadecimal(decimal: &str) -> String {
-    decimal
-        .parse::<u128>()
-        .map_or_else(|_| decimal.to_owned(), |n| format!("{n:032x}"))
 }
 
 impl From<Info> for Traffic {

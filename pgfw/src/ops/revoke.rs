@@ -153,6 +153,7 @@ impl Engine {
                 self.note(WorkKind::CloseFilter, target, &failure.message);
             }
         }
+        self.say_revoked(&selection);
         if !report.unfinished.is_empty() {
             self.retry_later();
         }

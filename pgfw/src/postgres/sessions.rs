@@ -57,6 +57,16 @@ pub fn sessions_at(server: &Server) -> Result<Vec<Session>, PostgresError> {
     list(&Sql::connect(server)?, None)
 }
 
+/// The same, and the process that served us meanwhile.
+///
+/// # Errors
+/// As for [`sessions`].
+pub fn sessions_and_self(server: &Server) -> Result<(i32, Vec<Session>), PostgresError> {
+    let sql = Sql::connect(server)?;
+    let own = sql.query("select pg_backend_pid()", &[])?;
+    Ok((own.first().map_or(0, |row| row.get(0)), list(&sql, None)?))
+}
+
 /// Ends the live sessions of these certificates, on a standby too, and waits until they are gone. Blocks; does nothing
 /// when the server is down. Sessions that were ended.
 ///
