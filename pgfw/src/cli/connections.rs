@@ -36,12 +36,23 @@ impl Connections {
 }
 
 fn print(clusters: &[ClusterConnections]) {
-    let rows = clusters
-        .iter()
-        .flat_map(|of| of.connections.iter().map(move |connection| row(&of.cluster, connection)));
+    let rows = clusters.iter().flat_map(|of| {
+        of.connections
+            .iter()
+            .map(move |connection| row(&of.cluster, connection))
+    });
     output::table(
         &[
-            "cluster", "identity", "role", "database", "from", "since", "sent", "received", "rtt", "resent",
+            "cluster",
+            "identity",
+            "role",
+            "database",
+            "from",
+            "since",
+            "sent",
+            "received",
+            "rtt",
+            "resent",
             "certificate",
         ],
         rows,
@@ -116,9 +127,16 @@ fn row(cluster: &str, connection: &Connection) -> Vec<String> {
                 format!("{dn} serial {serial} by {by}{why}, until {not_after}{revoked}"),
             )
         }
-        Some(Shown::Unknown { serial, dn, issuer: _ }) => (
+        Some(Shown::Unknown {
+            serial,
+            dn,
+            issuer: _,
+        }) => (
             "UNKNOWN".to_owned(),
-            format!("{} serial {serial}, which nobody issued here", output::printable(dn)),
+            format!(
+                "{} serial {serial}, which nobody issued here",
+                output::printable(dn)
+            ),
         ),
         Some(Shown::Foreign { serial, dn, issuer }) => (
             none(),

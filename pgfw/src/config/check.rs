@@ -182,7 +182,11 @@ impl File<'_> {
                 fsync,
                 "audit.fsync",
                 Fsync::Batch,
-                &[("each", Fsync::Each), ("batch", Fsync::Batch), ("off", Fsync::Off)],
+                &[
+                    ("each", Fsync::Each),
+                    ("batch", Fsync::Batch),
+                    ("off", Fsync::Off),
+                ],
             )?,
             rotate: rotate.map_or(Ok(100_000_000), |size| self.size(&size, "audit.rotate"))?,
         })

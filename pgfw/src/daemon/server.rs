@@ -166,11 +166,7 @@ async fn events(
     answer(Ok(shared.events.after(after, longest).await))
 }
 
-async fn add_entry(
-    State(shared): State<Shared>,
-    asker: Asker,
-    body: Bytes,
-) -> Answer<impl Serialize> {
+async fn add_entry(State(shared): State<Shared>, asker: Asker, body: Bytes) -> Answer<impl Serialize> {
     let request: AddEntry = message(&body)?;
     let add = move |engine: &mut Engine| engine.add_entry(&request, &asker.peer.name());
     answer(asker.changes(&shared, add).await)
@@ -198,11 +194,7 @@ async fn rollback(State(shared): State<Shared>, asker: Asker) -> Answer<impl Ser
     answer(asker.changes(&shared, undo).await)
 }
 
-async fn revoke(
-    State(shared): State<Shared>,
-    asker: Asker,
-    body: Bytes,
-) -> Answer<impl Serialize> {
+async fn revoke(State(shared): State<Shared>, asker: Asker, body: Bytes) -> Answer<impl Serialize> {
     asker.peer.require_root("cert revoke")?;
     let request: Revoke = message(&body)?;
     // A task of its own: it goes on to its end when whoever asked hangs up.

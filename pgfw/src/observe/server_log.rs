@@ -140,9 +140,9 @@ impl Logins {
             login.at_ms = at_ms;
         } else if is_log && line.message.starts_with("disconnection: session time:") {
             return self.left(cluster, &id, at_ms);
-        } else if is_log && stage != Some(Stage::Open) && not_accepted(&line.message) {
-            return self.refused(cluster, &id, line, at_ms);
-        } else if line.error_severity == "FATAL" && stage != Some(Stage::Open) && in_login(&line) {
+        } else if stage != Some(Stage::Open)
+            && (is_log && not_accepted(&line.message) || line.error_severity == "FATAL" && in_login(&line))
+        {
             return self.refused(cluster, &id, line, at_ms);
         }
         Vec::new()
@@ -351,7 +351,9 @@ fn in_login(line: &Line) -> bool {
 
 /// `2026-11-26 20:23:52.431 UTC`. Another zone's name tells nothing; then it is now.
 fn milliseconds(timestamp: &str) -> Option<i64> {
-    let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:3]");
+    let format = time::macros::format_description!(
+        "[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:3]"
+    );
     let (text, zone) = timestamp.rsplit_once(' ')?;
     if !matches!(zone, "UTC" | "GMT" | "Etc/UTC") {
         return i64::try_from(crate::clock::Now::read().wall_ns / 1_000_000).ok();

@@ -75,7 +75,10 @@ impl Engine {
     /// What was revoked just now; what was before is not said again.
     pub(super) fn say_revoked(&self, selection: &Selection) {
         for revocation in &selection.revocations {
-            let known = selection.certificates.iter().find(|c| c.serial == revocation.serial);
+            let known = selection
+                .certificates
+                .iter()
+                .find(|c| c.serial == revocation.serial);
             self.audit.record(&Event::CertificateRevoked {
                 identity: known.map(|certificate| certificate.name.clone()),
                 serial: revocation.serial.clone(),
@@ -95,7 +98,13 @@ impl Engine {
     /// Nobody confirmed it in time.
     pub(super) fn say_undone(&self, number: u64) {
         self.configure_audit();
-        let event = self.changed(Change::RolledBack, self.hash_of(number), self.judging_hash(), None, own_accord());
+        let event = self.changed(
+            Change::RolledBack,
+            self.hash_of(number),
+            self.judging_hash(),
+            None,
+            own_accord(),
+        );
         self.audit.record(&event);
     }
 
@@ -194,7 +203,10 @@ pub(super) fn own_accord() -> By {
 fn from_where() -> Option<IpAddr> {
     let mut pid = std::process::id().to_string();
     for _ in 0..ANCESTORS {
-        if let Some(address) = fs::read(format!("/proc/{pid}/environ")).ok().and_then(|e| ssh_client(&e)) {
+        if let Some(address) = fs::read(format!("/proc/{pid}/environ"))
+            .ok()
+            .and_then(|e| ssh_client(&e))
+        {
             return Some(address);
         }
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -234,7 +246,10 @@ mod tests {
     fn the_client_of_an_ssh_session() {
         // environment, address
         let rows: [(&[u8], Option<&str>); 4] = [
-            (b"A=1\0SSH_CONNECTION=192.0.2.7 40000 198.51.100.1 22\0B=2\0", Some("192.0.2.7")),
+            (
+                b"A=1\0SSH_CONNECTION=192.0.2.7 40000 198.51.100.1 22\0B=2\0",
+                Some("192.0.2.7"),
+            ),
             (b"SSH_CONNECTION=fe80::1%eth0 1 fe80::2 22\0", Some("fe80::1")),
             (b"X_SSH_CONNECTION=192.0.2.7 1 2 3\0", None),
             (b"SSH_CONNECTION=\"forged\" 1\0", None),

@@ -20,7 +20,7 @@ use crate::host::sock_diag;
 use crate::observe::audit::{Audit, Event};
 use crate::observe::server_log::{Logins, Told};
 use crate::paths::Paths;
-use crate::postgres::{self, LogFile, PostgresError, Position, Server};
+use crate::postgres::{self, LogFile, Position, PostgresError, Server};
 
 /// How often is looked.
 const ROUND: Duration = Duration::from_secs(1);
@@ -104,6 +104,8 @@ struct Followed {
     saved: Option<Position>,
     /// There was no log in JSON when it was first wanted.
     late: bool,
+    /// Something came since it was written down.
+    dirty: bool,
     /// Sessions by certificates that nobody issued here: process and line.
     unknown: BTreeMap<i32, String>,
 }
@@ -129,7 +131,9 @@ impl ConnectionLog {
             .retain(|name, _| clusters.iter().any(|cluster| cluster.name == *name));
         {
             let mut lines = watched.lock();
-            lines.complaints.retain(|name, _| self.followed.contains_key(name));
+            lines
+                .complaints
+                .retain(|name, _| self.followed.contains_key(name));
             lines.unknown.retain(|name, _| self.followed.contains_key(name));
         }
         let mut round = ROUND;
@@ -194,6 +198,7 @@ impl Followed {
             server_pause: None,
             saved,
             late: false,
+            dirty: false,
             unknown: BTreeMap::new(),
         }
     }
@@ -201,7 +206,7 @@ impl Followed {
     /// What is lost of it is found in the log a second time, or not at all: no reason to wait for a disk.
     fn save(&mut self, paths: &Paths, name: &str) {
         let position = self.server.as_ref().and_then(|(_, log)| log.position());
-        if position.is_none() || position == self.saved {
+        if position.is_none() || position == self.saved && !self.dirty {
             return;
         }
         let file = paths.log_position(name);
@@ -216,6 +221,7 @@ impl Followed {
             tracing::debug!(%error, "how far the log was read is not written down");
         }
         self.saved = position;
+        self.dirty = false;
     }
 
     /// Whether somebody is just coming in.
@@ -252,6 +258,7 @@ impl Followed {
             }
         }
         told.extend(self.logins.settle(&cluster.name, now_ms()));
+        self.dirty |= !told.is_empty();
         for Told { event, wall_ns } in &told {
             audit.record_at(event, *wall_ns);
         }
@@ -297,6 +304,7 @@ impl Followed {
         };
         let (own, sessions) = postgres::sessions_and_self(server)?;
         self.logins.is_own(own);
+        self.dirty = true;
         let Serials(issuers) = serials()?;
         for pid in self.logins.without_serial() {
             self.logins.looked(pid);
@@ -361,5 +369,8 @@ impl Followed {
 }
 
 fn is_english(language: &str) -> bool {
-    language.is_empty() || ["C", "POSIX", "en"].iter().any(|known| language.starts_with(known))
+    language.is_empty()
+        || ["C", "POSIX", "en"]
+            .iter()
+            .any(|known| language.starts_with(known))
 }

@@ -86,7 +86,11 @@ pub enum Shown {
         issuer: String,
     },
     /// Of another authority: pgfw does not write this server's files.
-    Foreign { serial: String, dn: String, issuer: String },
+    Foreign {
+        serial: String,
+        dn: String,
+        issuer: String,
+    },
 }
 
 impl Engine {
@@ -127,7 +131,11 @@ impl Engine {
     }
 }
 
-fn of_cluster(cluster: &Cluster, sockets: &[(Socket, Option<Info>)], issuers: &Issuers) -> ClusterConnections {
+fn of_cluster(
+    cluster: &Cluster,
+    sockets: &[(Socket, Option<Info>)],
+    issuers: &Issuers,
+) -> ClusterConnections {
     let server = Server::find(cluster);
     let running = server.as_ref().ok().and_then(Server::running);
     let port = match (&running, &server) {
@@ -226,7 +234,9 @@ fn alarms(of: &ClusterConnections) -> Vec<String> {
 /// One line of text whatever the names in it are.
 fn alarm(cluster: &str, connection: &Connection, session: &Session, certificate: &Shown) -> Option<String> {
     let role = session.role.as_deref().unwrap_or_default();
-    let from = connection.remote.map_or_else(String::new, |from| format!(" from {from}"));
+    let from = connection
+        .remote
+        .map_or_else(String::new, |from| format!(" from {from}"));
     match certificate {
         Shown::Unknown { serial, dn, issuer } => Some(format!(
             "{cluster}: process {} is a session of role {role:?}{from} by certificate {serial} ({dn:?}, issued by {issuer:?}), \

@@ -6,7 +6,6 @@ use ipnet::IpNet;
 
 use super::Engine;
 use super::engine::Facts;
-use crate::observe::audit::Change;
 use crate::api::{AddEntry, Changed, RemoveEntry};
 use crate::clock::Now;
 use crate::config::Config;
@@ -14,6 +13,7 @@ use crate::failure::{Code, Explain, Failure};
 use crate::fault::{Step, step};
 use crate::ledger::LedgerError;
 use crate::ledger::types::{Entry, EntryEnd, EntryKind, NewEntry};
+use crate::observe::audit::Change;
 use crate::policy::{self, Answer, Inputs, Opening, Origin};
 
 impl Engine {

@@ -31,7 +31,9 @@ impl Engine {
         // A clock that was set back makes the last look one of the future.
         let since = self.expired_until.filter(|until| *until <= now);
         let fresh = self.expired_clients(now)?.into_iter();
-        let some = fresh.into_iter().any(|(end, _)| since.is_none_or(|since| end > since));
+        let some = fresh
+            .into_iter()
+            .any(|(end, _)| since.is_none_or(|since| end > since));
         if some {
             for cluster in &clusters {
                 self.note(

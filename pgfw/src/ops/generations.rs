@@ -12,8 +12,8 @@ use crate::datapath::{Choice, Control};
 use crate::failure::{Explain, Failure};
 use crate::fault::{Step, step};
 use crate::host::interfaces;
-use crate::observe::audit::Change;
 use crate::ledger::types::{EntryKind, Generation, GenerationState};
+use crate::observe::audit::Change;
 use crate::policy::access;
 use crate::policy::coverage::{Compiled, Coverage, Settings, Until};
 

@@ -94,12 +94,7 @@ impl EndedSessions {
 }
 
 impl Engine {
-    pub(super) fn session_work(
-        &self,
-        reach: &Reach,
-        jobs: Vec<Job>,
-        since: Option<BootTime>,
-    ) -> SessionWork {
+    pub(super) fn session_work(&self, reach: &Reach, jobs: Vec<Job>, since: Option<BootTime>) -> SessionWork {
         let issuers = self.issuers(reach);
         let with_targets = jobs.into_iter().map(|job| {
             let serials = job.serials.iter().chain(&job.expired);
@@ -198,12 +193,7 @@ impl Engine {
 
 /// Ends the sessions of these serials, and where it is said since when no new one can come, also connections from
 /// before that have not logged in; how many.
-fn end_on(
-    job: &Job,
-    targets: &[Target],
-    since: Option<BootTime>,
-    patient: bool,
-) -> Result<usize, Failure> {
+fn end_on(job: &Job, targets: &[Target], since: Option<BootTime>, patient: bool) -> Result<usize, Failure> {
     let cluster = &job.cluster;
     // The end of a certificate was known in advance: no emergency either.
     let patient = patient || job.serials.is_empty();

@@ -105,7 +105,13 @@ impl LogFile {
             // It is read to its end; the server went on elsewhere before that or not at all.
             let next = match &current {
                 Ok(current) => following(open, current)?,
-                Err(error) => return if read.lines.is_empty() { Err(copy(error)) } else { Ok(read) },
+                Err(error) => {
+                    return if read.lines.is_empty() {
+                        Err(copy(error))
+                    } else {
+                        Ok(read)
+                    };
+                }
             };
             let Some(next) = next else { break };
             // What came in between the read and the look at its successor.
@@ -172,7 +178,10 @@ impl Open {
         (&mut self.file).take(*left).read_to_end(&mut bytes)?;
         *left -= bytes.len() as u64;
         let mut start = 0;
-        while let Some(length) = bytes.get(start..).and_then(|rest| rest.iter().position(|b| *b == b'\n')) {
+        while let Some(length) = bytes
+            .get(start..)
+            .and_then(|rest| rest.iter().position(|b| *b == b'\n'))
+        {
             let line = bytes.get(start..start + length).unwrap_or_default();
             if !self.skipping && line.len() <= LONGEST_LINE {
                 read.lines.push(line.to_owned());
@@ -192,11 +201,11 @@ impl Open {
 /// The file that the server writes JSON to now.
 fn current(data: &Path) -> io::Result<PathBuf> {
     let list = data.join("current_logfiles");
-    let text = fs::read_to_string(&list).or_else(|error| match error.kind() {
+    let text = match fs::read_to_string(&list) {
         // No collector runs.
-        io::ErrorKind::NotFound => Ok(String::new()),
-        _ => Err(error),
-    })?;
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read?,
+    };
     let json = text.lines().find_map(|line| line.strip_prefix("jsonlog "));
     json.map(|path| data.join(path)).ok_or_else(|| {
         io::Error::new(
@@ -215,7 +224,13 @@ fn following(open: &Open, current: &Path) -> io::Result<Option<PathBuf>> {
     }
     let own: SystemTime = open.file.metadata()?.modified()?;
     let mut later: Vec<(SystemTime, PathBuf)> = Vec::new();
-    for entry in current.parent().into_iter().flat_map(fs::read_dir).flatten().flatten() {
+    for entry in current
+        .parent()
+        .into_iter()
+        .flat_map(fs::read_dir)
+        .flatten()
+        .flatten()
+    {
         let path = entry.path();
         let Ok(metadata) = entry.metadata() else { continue };
         let newer = metadata.modified().is_ok_and(|time| time >= own) && metadata.ino() != open.inode;
@@ -262,11 +277,19 @@ mod tests {
         }
 
         fn name(&self, name: &str) {
-            fs::write(self.path("current_logfiles"), format!("stderr x.log\njsonlog {name}\n")).unwrap();
+            fs::write(
+                self.path("current_logfiles"),
+                format!("stderr x.log\njsonlog {name}\n"),
+            )
+            .unwrap();
         }
 
         fn write(&self, name: &str, text: &str) {
-            let mut file = OpenOptions::new().append(true).create(true).open(self.path(name)).unwrap();
+            let mut file = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(self.path(name))
+                .unwrap();
             file.write_all(text.as_bytes()).unwrap();
         }
 
@@ -284,7 +307,10 @@ mod tests {
     fn lines(log: &mut LogFile) -> Vec<String> {
         let read = log.read().unwrap();
         assert_eq!(read.gap, None);
-        read.lines.into_iter().map(|l| String::from_utf8(l).unwrap()).collect()
+        read.lines
+            .into_iter()
+            .map(|l| String::from_utf8(l).unwrap())
+            .collect()
     }
 
     #[test]

@@ -13,7 +13,7 @@ fn shown(outcome: &Outcome) -> Value {
 }
 
 /// The connections of the first cluster that a test says something about.
-fn those<'a>(all: &'a Value, is_meant: impl Fn(&Value) -> bool) -> Vec<&'a Value> {
+fn those(all: &Value, is_meant: impl Fn(&Value) -> bool) -> Vec<&Value> {
     let connections = all["clusters"][0]["connections"].as_array().unwrap();
     connections.iter().filter(|c| is_meant(c)).collect()
 }
@@ -31,8 +31,15 @@ fn p40_p41_a_session_is_tied_to_its_certificate_and_an_unknown_serial_is_an_alar
     let leaf = stage.issue(&long, &[]);
     let mut alices = stage.log_in(&site.client, "alice", &alice);
     let _long = stage.log_in(&site.stranger, "bob", &leaf);
-    assert_eq!(alices.query("select count(*) from generate_series(1, 9)").as_deref(), Ok("9"));
-    let cut = stage.cluster.sql("select client_dn from pg_stat_ssl where client_dn like '%lll%'");
+    assert_eq!(
+        alices
+            .query("select count(*) from generate_series(1, 9)")
+            .as_deref(),
+        Ok("9")
+    );
+    let cut = stage
+        .cluster
+        .sql("select client_dn from pg_stat_ssl where client_dn like '%lll%'");
     assert_eq!(cut.len(), 63, "the server shows it whole by now: {cut}");
 
     let outcome = stage.pgfw.pgfw(&["--json", "connections"]);
@@ -48,7 +55,10 @@ fn p40_p41_a_session_is_tied_to_its_certificate_and_an_unknown_serial_is_an_alar
     assert_eq!(certificate["identity"], "alice");
     assert_eq!(certificate["issued_by"], "root");
     assert_eq!(certificate["reason"], "ticket 7");
-    assert!(one["remote"].as_str().unwrap().starts_with("10.20.0.10:"), "{one}");
+    assert!(
+        one["remote"].as_str().unwrap().starts_with("10.20.0.10:"),
+        "{one}"
+    );
     assert!(one["traffic"]["bytes_received"].as_u64().unwrap() > 100, "{one}");
     assert!(one["traffic"]["bytes_sent"].as_u64().unwrap() > 100, "{one}");
     assert!(one["traffic"]["rtt_microseconds"].as_u64().unwrap() > 0, "{one}");
@@ -75,7 +85,11 @@ fn p40_p41_a_session_is_tied_to_its_certificate_and_an_unknown_serial_is_an_alar
     for word in [decimal.as_str(), "the ledger does not know", serial] {
         assert!(alarm.contains(word), "{word}: {alarm}");
     }
-    assert!(outcome.stdout.contains(&format!("/CN={long} ")), "{}", outcome.stdout);
+    assert!(
+        outcome.stdout.contains(&format!("/CN={long} ")),
+        "{}",
+        outcome.stdout
+    );
     // What the alarm says to do does it.
     stage.revoke(serial);
     let outcome = stage.pgfw.pgfw(&["--json", "connections"]);
@@ -96,7 +110,13 @@ fn a_server_that_is_down_is_named_and_its_sockets_are_shown() {
     ));
     let all = shown(&stage.pgfw.pgfw(&["--json", "connections"]));
     assert_eq!(all["clusters"][0]["unreachable"], Value::Null);
-    assert!(all["clusters"][1]["unreachable"].as_str().unwrap().contains("/nowhere"), "{all}");
+    assert!(
+        all["clusters"][1]["unreachable"]
+            .as_str()
+            .unwrap()
+            .contains("/nowhere"),
+        "{all}"
+    );
 
     let server = server_process(&stage);
     kill(server, Signal::SIGSTOP).unwrap();
@@ -104,11 +124,18 @@ fn a_server_that_is_down_is_named_and_its_sockets_are_shown() {
     let all = shown(&stage.pgfw.pgfw(&["--json", "connections", "main"]));
     kill(server, Signal::SIGCONT).unwrap();
     assert_eq!(said.code, Some(0), "{said:?}");
-    for word in ["! main: its sessions are not known", "! gone: its sessions are not known", "10.20.0.10:"] {
+    for word in [
+        "! main: its sessions are not known",
+        "! gone: its sessions are not known",
+        "10.20.0.10:",
+    ] {
         assert!(said.stdout.contains(word), "{word}: {}", said.stdout);
     }
     let sockets = those(&all, |c| c["session"] == Value::Null);
-    assert!(sockets[0]["traffic"]["bytes_sent"].as_u64().unwrap() > 100, "{all}");
+    assert!(
+        sockets[0]["traffic"]["bytes_sent"].as_u64().unwrap() > 100,
+        "{all}"
+    );
     assert_eq!(stage.pgfw.pgfw(&["connections", "mian"]).code, Some(1));
 }
 
@@ -121,13 +148,16 @@ fn hostile_names_stay_in_their_cell() {
     let _session = stage.log_in(&site.client, "alice", &alice);
     let before = stage.pgfw.ok(&["connections"]).lines().count();
     // A session shows its role's name of now.
-    stage
-        .cluster
-        .sql("do $$ begin execute format('alter role alice rename to %I', E'x\\n! main \\x1b[2J\\u202e') ; end $$");
+    stage.cluster.sql(
+        "do $$ begin execute format('alter role alice rename to %I', E'x\\n! main \\x1b[2J\\u202e') ; end $$",
+    );
     let said = stage.pgfw.ok(&["connections"]);
     assert_eq!(said.lines().count(), before, "{said:?}");
     assert!(said.contains("x\\u{a}! main \\u{1b}[2J\\u{202e}"), "{said:?}");
     assert!(!said.contains('\u{1b}'), "{said:?}");
     let all = shown(&stage.pgfw.pgfw(&["--json", "connections"]));
-    assert_eq!(those(&all, |c| c["session"]["role"] == "x\n! main \u{1b}[2J\u{202e}").len(), 1);
+    assert_eq!(
+        those(&all, |c| c["session"]["role"] == "x\n! main \u{1b}[2J\u{202e}").len(),
+        1
+    );
 }

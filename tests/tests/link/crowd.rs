@@ -30,10 +30,7 @@ fn connections(stage: &Stage<'_>, leaf: &Leaf, user: &str, count: usize, log_in:
         }
         session
     };
-    stage
-        .site
-        .client
-        .within(|| (0..count).map(|_| one()).collect())
+    stage.site.client.within(|| (0..count).map(|_| one()).collect())
 }
 
 fn sessions(stage: &Stage<'_>, leaf: &Leaf) -> String {
@@ -70,7 +67,10 @@ fn p31_a_thousand_connections_and_exactly_those_of_the_revoked_end() {
     let names: Vec<_> = layers.iter().filter_map(|l| l["name"].as_str()).collect();
     assert_eq!(names, ["certificates", "packets", "sessions"]);
     let sum: u64 = layers.iter().filter_map(|l| l["milliseconds"].as_u64()).sum();
-    assert!(0 < sum && u128::from(sum) <= took.as_millis(), "{sum} of {took:?}");
+    assert!(
+        0 < sum && u128::from(sum) <= took.as_millis(),
+        "{sum} of {took:?}"
+    );
     assert_eq!(layers[2]["what"], "620 connection(s) ended", "{told}");
     println!("a revocation among 1,000 connections: {told} in {took:?}");
 

@@ -7,6 +7,7 @@
 )]
 
 mod applies;
+mod audit;
 mod certificates;
 mod cluster;
 mod connections;

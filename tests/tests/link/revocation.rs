@@ -109,9 +109,14 @@ fn p32_a_revoked_certificate_leaves_open_what_something_else_opens_and_names_it(
     let site = Site::new();
     let exporter =
         "[[login]]\nname = \"exporter\"\nmethod = \"scram-sha-256\"\nnetworks = [\"10.20.30.0/24\"]\n";
-    let further = "[[identity]]\nname = \"carol\"\nroles = [\"bob\"]\nnetworks = [\"10.20.60.0/24\", \"10.0.0.0/7\"]\n";
+    let further =
+        "[[identity]]\nname = \"carol\"\nroles = [\"bob\"]\nnetworks = [\"10.20.60.0/24\", \"10.0.0.0/7\"]\n";
     let web = "[[service]]\nname = \"web\"\nprotocol = \"tcp\"\nports = [\"80\"]\nallow = [\"10.0.0.0/8\"]\n";
-    let stage = Stage::with(&site, "allow = [\"10.20.50.0/24\"]", &format!("{exporter}{further}{web}"));
+    let stage = Stage::with(
+        &site,
+        "allow = [\"10.20.50.0/24\"]",
+        &format!("{exporter}{further}{web}"),
+    );
     let _daemon = stage.enforce();
     stage.issue("alice", &[]);
     stage.issue("carol", &[]);
@@ -178,7 +183,10 @@ pub(crate) fn signed(stage: &Stage<'_>, leaf: &Leaf, subject: &str, serial: &str
     for file in ["root.crt", "postgresql.key"] {
         std::fs::copy(leaf.folder.join(file), folder.join(file)).unwrap();
     }
-    let extensions = stage.file("extensions", "extendedKeyUsage=clientAuth\nkeyUsage=digitalSignature\n");
+    let extensions = stage.file(
+        "extensions",
+        "extendedKeyUsage=clientAuth\nkeyUsage=digitalSignature\n",
+    );
     let (request, key) = (folder.join("request"), folder.join("postgresql.key"));
     let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
     let openssl = |arguments: &[&str]| {
@@ -186,7 +194,16 @@ pub(crate) fn signed(stage: &Stage<'_>, leaf: &Leaf, subject: &str, serial: &str
         pgfw_tests::lab::run(command.args(arguments)).expect_success()
     };
     openssl(&[
-        "req", "-new", "-utf8", "-multivalue-rdn", "-key", &text(&key), "-subj", subject, "-out", &text(&request),
+        "req",
+        "-new",
+        "-utf8",
+        "-multivalue-rdn",
+        "-key",
+        &text(&key),
+        "-subj",
+        subject,
+        "-out",
+        &text(&request),
     ]);
     openssl(&[
         "x509",

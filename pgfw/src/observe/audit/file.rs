@@ -30,8 +30,7 @@ impl Settings {
             Fsync::Batch | Fsync::Off => lines.len().max(1),
         };
         for (n, part) in lines.chunks(at_once).enumerate() {
-            self.append_at_once(part)
-                .map_err(|error| (n * at_once, error))?;
+            self.append_at_once(part).map_err(|error| (n * at_once, error))?;
         }
         Ok(())
     }

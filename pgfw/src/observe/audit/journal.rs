@@ -34,7 +34,9 @@ fn datagram(event: &Event, line: &str) -> Vec<u8> {
         field(&mut message, name, value);
     }
     let all: Option<Value> = serde_json::from_str(line).ok();
-    for name in ["identity", "serial", "role", "database", "cluster", "by", "address"] {
+    for name in [
+        "identity", "serial", "role", "database", "cluster", "by", "address",
+    ] {
         if let Some(value) = all.as_ref().and_then(|all| all.get(name)?.as_str()) {
             field(&mut message, &format!("PGFW_{}", name.to_uppercase()), value);
         }
@@ -71,7 +73,13 @@ mod tests {
             rest = &rest[end + 9 + length + 1..];
             fields.push((name, value));
         }
-        let of = |name: &str| fields.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect::<Vec<_>>();
+        let of = |name: &str| {
+            fields
+                .iter()
+                .filter(|(n, _)| n == name)
+                .map(|(_, v)| v.as_str())
+                .collect::<Vec<_>>()
+        };
         assert_eq!(of("PRIORITY"), ["4"]);
         assert_eq!(of("PGFW_CLUSTER"), ["a\nPRIORITY=0\n"]);
         assert_eq!(of("PGFW_EVENT"), ["records_lost"]);

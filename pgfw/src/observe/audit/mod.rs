@@ -216,7 +216,9 @@ fn line(event: &Event, wall_ns: i128) -> String {
 
 fn time(wall_ns: i128) -> String {
     let ms = wall_ns.div_euclid(1_000_000) * 1_000_000;
-    let format = time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    let format = time::macros::format_description!(
+        "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+    );
     time::OffsetDateTime::from_unix_timestamp_nanos(ms)
         .ok()
         .and_then(|t| t.format(&format).ok())

@@ -144,7 +144,11 @@ fn the_document_has_each_event_as_it_is_written_and_nothing_else() {
         assert_eq!(value["event"], event.name());
         for field in value.as_object().unwrap().keys() {
             let row = format!("| `{field}` |");
-            assert!(DOCUMENT.contains(&row), "{field} of {} is not explained", event.name());
+            assert!(
+                DOCUMENT.contains(&row),
+                "{field} of {} is not explained",
+                event.name()
+            );
         }
     }
 }
@@ -225,7 +229,9 @@ fn a_line_that_was_cut_off_swallows_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("audit.jsonl");
     fs::write(&file, "{\"event\":\"lo").unwrap();
-    settings(&file, Fsync::Batch, u64::MAX).append(&["two".into()]).unwrap();
+    settings(&file, Fsync::Batch, u64::MAX)
+        .append(&["two".into()])
+        .unwrap();
     assert_eq!(lines(&file), ["{\"event\":\"lo", "two"]);
 }
 
@@ -235,7 +241,9 @@ fn no_link_is_followed() {
     let (file, other) = (folder.path().join("audit.jsonl"), folder.path().join("other"));
     fs::write(&other, "").unwrap();
     symlink(&other, &file).unwrap();
-    settings(&file, Fsync::Batch, u64::MAX).append(&["x".into()]).unwrap_err();
+    settings(&file, Fsync::Batch, u64::MAX)
+        .append(&["x".into()])
+        .unwrap_err();
     assert_eq!(fs::read_to_string(&other).unwrap(), "");
 }
 
@@ -255,7 +263,10 @@ fn lines_of_several_writers_do_not_mix() {
         .flat_map(|entry| lines(&entry.unwrap().path()))
         .collect();
     assert_eq!(all.len(), 600);
-    assert!(all.iter().all(|line| line.len() == 50 && line.chars().all(|c| line.starts_with(c))));
+    assert!(
+        all.iter()
+            .all(|line| line.len() == 50 && line.chars().all(|c| line.starts_with(c)))
+    );
 }
 
 #[test]
@@ -270,7 +281,10 @@ fn what_cannot_be_written_is_kept_and_said_and_written_later() {
     assert!(!audit.flush(Duration::from_secs(60)));
     let complaint = audit.complaint().unwrap();
     let count = examples().len();
-    assert!(complaint.contains(&format!("{count} records wait and 0 are lost")), "{complaint}");
+    assert!(
+        complaint.contains(&format!("{count} records wait and 0 are lost")),
+        "{complaint}"
+    );
     fs::remove_file(&place).unwrap();
     audit.reopen();
     let there = || fs::read_to_string(place.join("audit.jsonl")).map_or(0, |text| text.lines().count());

@@ -45,30 +45,67 @@ const ALICE: &str = "connection authenticated: identity=\"CN=alice\" method=cert
 #[test]
 fn a_login_is_a_success_once_nothing_follows_and_ends_once() {
     let mut server = Server::new();
-    server.says("a", 1, "connection received: host=10.20.0.10 port=40000", json!({}));
+    server.says(
+        "a",
+        1,
+        "connection received: host=10.20.0.10 port=40000",
+        json!({}),
+    );
     server.says("a", 1, ALICE, json!({ "user": "alice", "dbname": "app" }));
-    server.says("a", 1, "connection authorized: user=alice database=app", json!({ "user": "alice", "dbname": "app" }));
+    server.says(
+        "a",
+        1,
+        "connection authorized: user=alice database=app",
+        json!({ "user": "alice", "dbname": "app" }),
+    );
     assert!(server.told.is_empty() && server.logins.unsettled());
     server.settles();
     server.logins.count(|_| Some((10, 20)));
     server.logins.know(7, "ab", None);
-    server.says("a", 9, "disconnection: session time: 0:00:08.000 user=alice", json!({ "ps": "idle" }));
-    server.says("a", 9, "disconnection: session time: 0:00:08.000 user=alice", json!({ "ps": "idle" }));
+    server.says(
+        "a",
+        9,
+        "disconnection: session time: 0:00:08.000 user=alice",
+        json!({ "ps": "idle" }),
+    );
+    server.says(
+        "a",
+        9,
+        "disconnection: session time: 0:00:08.000 user=alice",
+        json!({ "ps": "idle" }),
+    );
     assert_eq!(server.names(), ["connection_opened", "connection_closed"]);
-    let Event::ConnectionClosed { client, seconds, bytes_sent, bytes_received, cluster: _ } = &server.told[1] else {
+    let Event::ConnectionClosed {
+        client,
+        seconds,
+        bytes_sent,
+        bytes_received,
+        cluster: _,
+    } = &server.told[1]
+    else {
         panic!()
     };
-    assert_eq!((*seconds, *bytes_sent, *bytes_received), (8.0, Some(10), Some(20)));
+    assert_eq!(
+        (*seconds, *bytes_sent, *bytes_received),
+        (8.0, Some(10), Some(20))
+    );
     assert_eq!(client.identity.as_deref(), Some("alice"));
     assert_eq!(client.certificate.as_deref(), Some("CN=alice"));
-    assert_eq!((client.role.as_deref(), client.serial.as_deref()), (Some("alice"), Some("ab")));
+    assert_eq!(
+        (client.role.as_deref(), client.serial.as_deref()),
+        (Some("alice"), Some("ab"))
+    );
 }
 
 #[test]
 fn p42_authenticated_and_authorized_are_no_success_by_themselves() {
     // The last line, after certificate and, in the second, role were taken.
     let rows = [
-        (false, "certificate authentication failed for user \"bob\"", "authentication"),
+        (
+            false,
+            "certificate authentication failed for user \"bob\"",
+            "authentication",
+        ),
         (true, "role \"bob\" does not exist", "startup"),
     ];
     for (authorized, words, ps) in rows {
@@ -77,9 +114,22 @@ fn p42_authenticated_and_authorized_are_no_success_by_themselves() {
         if authorized {
             server.says("a", 1, "connection authorized: user=bob database=app", json!({}));
         }
-        server.says("a", 1, words, json!({ "error_severity": "FATAL", "state_code": "28000", "ps": ps }));
+        server.says(
+            "a",
+            1,
+            words,
+            json!({ "error_severity": "FATAL", "state_code": "28000", "ps": ps }),
+        );
         server.settles();
-        let [Event::LoginRefused { client, reason, code, cluster: _ }] = server.told.as_slice() else {
+        let [
+            Event::LoginRefused {
+                client,
+                reason,
+                code,
+                cluster: _,
+            },
+        ] = server.told.as_slice()
+        else {
             panic!("{:?}", server.told)
         };
         assert_eq!(client.certificate.as_deref(), Some("CN=alice"));
@@ -104,11 +154,28 @@ fn p43_a_session_forges_nothing() {
         server.says("a", 2, words, context.clone());
     }
     server.settles();
-    server.says("a", 3, "connection authenticated: identity=\"CN=admin\" method=cert (x:1)", json!({ "ps": "idle" }));
-    server.says("a", 4, "terminating connection due to administrator command", json!({ "error_severity": "FATAL", "ps": "idle" }));
-    server.says("a", 5, "disconnection: session time: 0:00:04.000", json!({ "ps": "idle" }));
+    server.says(
+        "a",
+        3,
+        "connection authenticated: identity=\"CN=admin\" method=cert (x:1)",
+        json!({ "ps": "idle" }),
+    );
+    server.says(
+        "a",
+        4,
+        "terminating connection due to administrator command",
+        json!({ "error_severity": "FATAL", "ps": "idle" }),
+    );
+    server.says(
+        "a",
+        5,
+        "disconnection: session time: 0:00:04.000",
+        json!({ "ps": "idle" }),
+    );
     assert_eq!(server.names(), ["connection_opened", "connection_closed"]);
-    let Event::ConnectionClosed { client, .. } = &server.told[1] else { panic!() };
+    let Event::ConnectionClosed { client, .. } = &server.told[1] else {
+        panic!()
+    };
     assert_eq!(client.certificate.as_deref(), Some("CN=alice"));
 }
 
@@ -116,8 +183,14 @@ fn p43_a_session_forges_nothing() {
 fn p43_names_may_hold_anything() {
     // the identity in the line, certificate, identity
     let rows = [
-        ("CN=x\" method=trust (y:1) identity=\"CN=admin", "CN=x\" method=trust (y:1) identity=\"CN=admin"),
-        ("CN=a\nconnection authorized: role admin", "a\nconnection authorized: role admin"),
+        (
+            "CN=x\" method=trust (y:1) identity=\"CN=admin",
+            "CN=x\" method=trust (y:1) identity=\"CN=admin",
+        ),
+        (
+            "CN=a\nconnection authorized: role admin",
+            "a\nconnection authorized: role admin",
+        ),
         ("CN=a=b", "CN=a=b"),
         ("CN=admin,O=other", "CN=admin,O=other"),
     ];
@@ -126,7 +199,9 @@ fn p43_names_may_hold_anything() {
         let line = format!("connection authenticated: identity=\"{dn}\" method=cert (/etc/pg_hba.conf:7)");
         server.says("a", 1, &line, json!({ "user": "u\" identity=\"admin" }));
         server.says("a", 1, "no", json!({ "error_severity": "FATAL" }));
-        let [Event::LoginRefused { client, .. }] = server.told.as_slice() else { panic!() };
+        let [Event::LoginRefused { client, .. }] = server.told.as_slice() else {
+            panic!()
+        };
         assert_eq!(client.certificate.as_deref(), Some(dn));
         assert_eq!(client.identity.as_deref(), Some(identity));
         assert_eq!(client.method.as_deref(), Some("cert"));
@@ -137,19 +212,44 @@ fn p43_names_may_hold_anything() {
 #[test]
 fn a_server_that_starts_anew_has_ended_everybody() {
     let mut server = Server::new();
-    server.says("a", 1, "connection authorized: user=alice", json!({ "user": "alice" }));
+    server.says(
+        "a",
+        1,
+        "connection authorized: user=alice",
+        json!({ "user": "alice" }),
+    );
     server.settles();
-    server.says("p", 5, "database system is ready to accept connections", json!({ "backend_type": "postmaster" }));
+    server.says(
+        "p",
+        5,
+        "database system is ready to accept connections",
+        json!({ "backend_type": "postmaster" }),
+    );
     assert_eq!(server.names(), ["connection_opened", "connection_closed"]);
 }
 
 #[test]
 fn a_handshake_that_failed_for_its_certificate_is_a_refusal() {
     let mut server = Server::new();
-    server.says("a", 1, "connection received: host=10.20.0.10 port=40000", json!({}));
+    server.says(
+        "a",
+        1,
+        "connection received: host=10.20.0.10 port=40000",
+        json!({}),
+    );
     server.says("a", 1, "could not accept SSL connection: EOF detected", json!({}));
-    server.says("a", 1, "could not accept SSL connection: certificate revoked", json!({ "detail": "serial number 7" }));
-    let [Event::LoginRefused { client, reason, .. }] = server.told.as_slice() else { panic!() };
-    assert_eq!(reason, "could not accept SSL connection: certificate revoked: serial number 7");
+    server.says(
+        "a",
+        1,
+        "could not accept SSL connection: certificate revoked",
+        json!({ "detail": "serial number 7" }),
+    );
+    let [Event::LoginRefused { client, reason, .. }] = server.told.as_slice() else {
+        panic!()
+    };
+    assert_eq!(
+        reason,
+        "could not accept SSL connection: certificate revoked: serial number 7"
+    );
     assert!(client.address.is_some() && client.certificate.is_none());
 }
