@@ -6,6 +6,6 @@ mod client;
 mod events;
 mod messages;
 
-pub use client::Client;
+pub use client::{Client, FROM};
 pub use events::*;
 pub use messages::*;

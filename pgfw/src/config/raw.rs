@@ -20,6 +20,8 @@ pub struct Config {
     #[serde(default)]
     pub pki: Pki,
     #[serde(default)]
+    pub audit: Audit,
+    #[serde(default)]
     pub identity: Vec<Identity>,
     #[serde(default)]
     pub login: Vec<Login>,
@@ -97,6 +99,14 @@ pub struct Pki {
     pub server_ttl: Option<Text>,
     pub crl_ttl: Option<Text>,
     pub key_passphrase_credential: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    pub file: Option<Text>,
+    pub fsync: Option<Text>,
+    pub rotate: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

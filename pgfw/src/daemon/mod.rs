@@ -1,6 +1,7 @@
 //! The daemon: one process that owns the control socket, keeps the tables true to ledger and clocks, and stops politely.
 
 mod clock_steps;
+mod connections;
 mod events;
 mod file_changes;
 mod journal;
@@ -108,6 +109,7 @@ pub fn run(paths: &Paths, probation: Duration) -> Result<(), Failure> {
         rounds: Arc::default(),
     };
     shared.events.follow(paths);
+    connections::follow(shared.clone());
     runtime.block_on(serve(paths, &shared))?;
     on_stop(&shared);
     // A server that does not answer is not waited for: what it was to be told is noted, and told after the next start.
@@ -121,6 +123,8 @@ async fn serve(paths: &Paths, shared: &Shared) -> Result<(), Failure> {
         signals(SignalKind::terminate())?,
         signals(SignalKind::interrupt())?,
     );
+    let mut hangup = signals(SignalKind::hangup())?;
+    let audit = shared.lock().audit().clone();
     let listener = socket::listen(&paths.socket)?;
     step(Step::SocketMade);
     let mut tasks = tokio::task::JoinSet::new();
@@ -130,6 +134,13 @@ async fn serve(paths: &Paths, shared: &Shared) -> Result<(), Failure> {
     file_changes::watch(shared.clone());
     pin_changes::watch(shared.clone(), &paths.bpffs);
     tasks.spawn(lasting("server", server::serve(listener, shared.clone())));
+    tasks.spawn(lasting("signals", async move {
+        // Said by whoever put the audit log aside (logrotate): the next line goes to a new file in any case, and what waits
+        // for room is tried at once. Unheard, this signal would end the daemon.
+        while hangup.recv().await.is_some() {
+            audit.reopen();
+        }
+    }));
     let ready = notices::tell_ready(shared.clone());
     tasks.spawn(async move {
         ready.await;

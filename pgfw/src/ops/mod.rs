@@ -1,14 +1,19 @@
 //! What a command does, with the daemon or without it: the same code in both, under the same lock.
 
 mod attention;
+mod audit;
 mod certificates;
+mod connection_log;
+mod connections;
 mod coverable;
 mod engine;
 mod entries;
 mod events;
+mod expiry;
 mod generations;
 mod guard;
 mod inspect;
+mod issuers;
 mod kept;
 mod marker;
 mod off;
@@ -35,7 +40,10 @@ mod trials;
 mod unrecorded;
 mod work;
 
+pub use audit::myself;
 pub use certificates::{IssueRequest, IssuedCertificate, Protected};
+pub use connection_log::{ConnectionLog, Serials, ToWatch, Watched};
+pub use connections::{ClusterConnections, Connection, Connections, Shown, Traffic};
 pub(crate) use engine::lock_file;
 pub use engine::{Engine, requester};
 pub use events::EventSource;

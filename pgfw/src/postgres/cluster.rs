@@ -139,6 +139,14 @@ impl Server {
         }
     }
 
+    /// The language of the log (`lc_messages`), as the configuration has it.
+    ///
+    /// # Errors
+    /// A configuration that the program does not accept.
+    pub fn messages(&self) -> Result<String, PostgresError> {
+        self.setting("lc_messages")
+    }
+
     /// Asks the program for one setting, which also says whether the configuration is accepted.
     pub(super) fn setting(&self, name: &'static str) -> Result<String, PostgresError> {
         self.program_to_ask().setting(name)

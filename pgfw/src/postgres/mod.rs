@@ -14,6 +14,7 @@ pub mod hba;
 mod inspect;
 mod kept;
 mod live;
+mod log_file;
 mod look;
 mod owner;
 mod pending;
@@ -40,6 +41,7 @@ pub use cluster::{Running, Server};
 pub use error::PostgresError;
 pub use half_open::{CutOff, await_logins, cut_off, destroy_half_open};
 pub use inspect::{Inspection, inspect};
+pub use log_file::{LogFile, NewLines, Position};
 pub use look::{Seen, look};
 pub use owner::Owner;
 pub use pending::{OnTrial, due, note_of, on_trial, unfinished};
@@ -51,7 +53,8 @@ pub use reload::reload;
 pub use renew::{Renewal, Standing, renew, standing};
 pub use rules::{LiveWorld, Rules};
 pub use sessions::{
-    Session, Target, decimal, is_superuser, missing_roles, sessions, shown_dn, terminate_sessions,
+    Session, Target, decimal, is_superuser, missing_roles, sessions, sessions_and_self, sessions_at,
+    shown_dn, terminate_sessions,
 };
 pub use settle::{Settled, Verdict, settle};
 pub use sql::Sql;

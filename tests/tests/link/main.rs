@@ -7,8 +7,11 @@
 )]
 
 mod applies;
+mod audit;
 mod certificates;
 mod cluster;
+mod connections;
+mod crowd;
 mod expiry;
 mod follow;
 mod foreign;
@@ -25,6 +28,7 @@ mod rotation;
 mod rules;
 mod sealed;
 mod stage;
+mod standby;
 mod standstill;
 mod telling;
 mod trial;

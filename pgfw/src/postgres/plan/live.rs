@@ -131,7 +131,7 @@ impl Live {
         };
         let missing_roles = sessions::missing(sql, config)?;
         Ok(Live {
-            sessions: sessions::list(sql)?,
+            sessions: sessions::list(sql, None)?,
             streams: streams
                 .iter()
                 .map(|row| Stream {
