@@ -81,11 +81,12 @@ pub enum Reason {
     MulticastListenerSource = 101,
     Protocol = 102,
     FragmentUnknown = 103,
+    GateLimit = 104,
 }
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Reason; 55] = [
+    pub const ALL: [Reason; 56] = [
         Reason::Unenforced,
         Reason::Arp,
         Reason::LinkLayer,
@@ -141,6 +142,7 @@ impl Reason {
         Reason::MulticastListenerSource,
         Reason::Protocol,
         Reason::FragmentUnknown,
+        Reason::GateLimit,
     ];
 
     /// The stable number.
@@ -218,6 +220,7 @@ impl Reason {
             Reason::MulticastListenerSource => "multicast-listener-source",
             Reason::Protocol => "protocol",
             Reason::FragmentUnknown => "fragment-unknown",
+            Reason::GateLimit => "gate-limit",
         }
     }
 
@@ -294,6 +297,9 @@ impl Reason {
             Reason::Protocol => "An IP protocol that is no service.",
             Reason::FragmentUnknown => {
                 "A later fragment whose first fragment did not pass within two seconds before it, or was followed by 128 already."
+            }
+            Reason::GateLimit => {
+                "A new connection to the gate beyond the hundred a second that each processor lets through."
             }
         }
     }

@@ -2,10 +2,12 @@
 
 mod event;
 mod fragment;
+mod gate;
 mod recent;
 
 pub use event::{EVENT_HEAD, EVENT_RING, EVENTS_PER_SECOND, Event, EventBudget};
 pub use fragment::{FragmentKey, MAX_FRAGMENTS, MAX_LATER_FRAGMENTS, Remembered};
+pub use gate::{GATE_SYNS_PER_SECOND, GateBudget};
 pub use recent::{RECENT, longest_note, place_of_datagram, place_of_note};
 
 use crate::address::Ends;
@@ -159,7 +161,9 @@ pub struct Settings {
     pub track: u8,
     /// 1: spanning tree passes.
     pub stp: u8,
-    pub pad: [u8; 3],
+    pub pad: u8,
+    /// TCP port, host order, at which a bucket stands before every first SYN; 0: nowhere.
+    pub gate_port: u16,
     /// Host order, zero-terminated unless full.
     pub ether_types: [u16; MAX_ETHER_TYPES],
 }
@@ -178,7 +182,8 @@ impl Settings {
             dhcp_client: 0,
             track: 0,
             stp: 0,
-            pad: [0; 3],
+            pad: 0,
+            gate_port: 0,
             ether_types: [0; MAX_ETHER_TYPES],
         }
     }

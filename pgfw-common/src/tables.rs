@@ -95,6 +95,12 @@ pub trait Tables {
     /// Takes one later fragment out of what is remembered of its datagram's first one, if there is one left.
     fn spend_fragment(&self, ip: &Ip, ifindex: u32, now: Jiffies) -> bool;
 
+    /// Whether the gate listens at this TCP port.
+    fn is_gate(&self, port: u16) -> bool;
+
+    /// Takes one first SYN to the gate out of the budget, if there is one left.
+    fn spend_gate(&self, now: Jiffies) -> bool;
+
     /// Takes one echo request out of the budget, if there is one left.
     fn spend_echo(&self, now: Jiffies) -> bool;
 }

@@ -51,6 +51,9 @@ pub(crate) static RECENT: Array<u64> = Array::with_max_entries(record::RECENT, 0
 #[map]
 pub(crate) static ECHO: Array<record::EchoBudget> = Array::with_max_entries(1, 0);
 
+#[map]
+pub(crate) static GATE_BUDGET: PerCpuArray<record::GateBudget> = PerCpuArray::with_max_entries(1, 0);
+
 /// What was dropped, for whoever reads it.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(record::EVENT_RING, 0);

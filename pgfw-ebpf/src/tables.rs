@@ -161,6 +161,17 @@ impl<S: Sockets, const WRITES: bool> Tables for Kernel<S, WRITES> {
     }
 
     #[inline(always)]
+    fn is_gate(&self, port: u16) -> bool {
+        // Where there is none the verifier knows, and takes all of this out.
+        setting!(gate_port) != 0 && setting!(gate_port) == port
+    }
+
+    #[inline(always)]
+    fn spend_gate(&self, now: Jiffies) -> bool {
+        spend_gate::<WRITES>(now.0)
+    }
+
+    #[inline(always)]
     fn spend_echo(&self, now: Jiffies) -> bool {
         let Some(budget) = maps::ECHO.get_ptr_mut(0) else {
             return false;
@@ -248,6 +259,24 @@ fn spend_fragment<const WRITES: bool>(sender: Sender, ip: &Ip, ifindex: u32, now
             if WRITES {
                 // SAFETY: as above.
                 unsafe { (*remembered).left = after.left };
+            }
+            true
+        }
+    }
+}
+
+#[inline(never)]
+fn spend_gate<const WRITES: bool>(now: u64) -> bool {
+    let Some(budget) = maps::GATE_BUDGET.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: this CPU's own element, and one packet at a time on a CPU.
+    match unsafe { *budget }.spend(Jiffies(now), setting!(hz)) {
+        None => false,
+        Some(after) => {
+            if WRITES {
+                // SAFETY: as above.
+                unsafe { *budget = after };
             }
             true
         }

@@ -33,6 +33,17 @@ pub enum Code {
 }
 
 impl Code {
+    /// The HTTP status that goes with it.
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Code::Refused | Code::Locked => 409,
+            Code::NotFound => 404,
+            Code::Invalid => 422,
+            Code::Unreachable => 503,
+            Code::Forbidden => 403,
+        }
+    }
+
     /// The process's exit code: 0 done, 1 refused or failed, 2 usage or configuration, 3 daemon not
     /// reachable or access to it refused.
     pub const fn exit_code(self) -> u8 {

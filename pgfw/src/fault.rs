@@ -67,6 +67,10 @@ steps! {
     RowsPut = "rows-put",
     EntryInKernel = "entry-in-kernel",
     ConnectionsCut = "connections-cut",
+    // A lease.
+    /// In the ledger, or out of it; the tables are the former ones.
+    LeaseRecorded = "lease-recorded",
+    LeaseInKernel = "lease-in-kernel",
     // A server's certificate that is renewed.
     /// Issued and in its place; the server's files are the former ones.
     RenewalIssued = "renewal-issued",

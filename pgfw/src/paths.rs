@@ -22,6 +22,9 @@ pub const DEFAULT_STATE_DIR: &str = "/var/lib/pgfw";
 pub const DEFAULT_AUDIT: &str = "/var/log/pgfw/audit.jsonl";
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/pgfw";
 
+/// The user and group that the gate runs as: nothing is theirs but its socket.
+pub const GATE_USER: &str = "pgfw-gate";
+
 impl Default for Paths {
     fn default() -> Self {
         Paths {
@@ -71,6 +74,12 @@ impl Paths {
         let mut name = self.socket.as_os_str().to_owned();
         name.push(".lock");
         name.into()
+    }
+    /// Where the gate asks: beside the control socket, `pgfw-gate.sock` for `pgfw.sock`.
+    pub fn gate_socket(&self) -> PathBuf {
+        let mut name = self.socket.file_stem().unwrap_or_default().to_owned();
+        name.push("-gate.sock");
+        self.socket.with_file_name(name)
     }
     /// What could not be written to the ledger, beside the control socket: another file system than the ledger's.
     pub fn unrecorded(&self) -> PathBuf {

@@ -80,6 +80,12 @@ pub(super) fn tcp<T: Tables>(
     let acknowledges = segment.flags & (wire::SYN | wire::RST | wire::ACK) == wire::ACK;
     match said {
         Some(Admission::Denied) => Reason::ServiceDenied,
+        // Each one that passes is a handshake for a process to make, whoever sends it.
+        Some(Admission::Allowed | Admission::AllowedToWorld)
+            if opens && tables.is_gate(segment.ports.local) && !tables.spend_gate(arrival.now) =>
+        {
+            Reason::GateLimit
+        }
         Some(Admission::Allowed) => Reason::Service,
         Some(Admission::AllowedToWorld) if opens => Reason::Service,
         // The flood path: no socket lookup for a SYN.

@@ -15,7 +15,8 @@ use crate::outgoing::{Origin, outgoing};
 use crate::packet::Bytes;
 use crate::parse::Ip;
 use crate::record::{
-    Coverage, EchoBudget, FragmentKey, Note, NoteKey, Remembered, Scratch, ServiceKey, ServiceRow, Settings,
+    Coverage, EchoBudget, FragmentKey, GateBudget, Note, NoteKey, Remembered, Scratch, ServiceKey,
+    ServiceRow, Settings,
 };
 use crate::tables::{Cookie, Ports, Sender, Socket, Tables};
 
@@ -34,6 +35,7 @@ pub struct World {
     pub fragments: RefCell<BTreeMap<FragmentKey, Remembered>>,
     pub open_fragments: RefCell<BTreeMap<FragmentKey, Remembered>>,
     pub echo: Cell<EchoBudget>,
+    pub gate: Cell<GateBudget>,
     /// A packet is only asked about: nothing is written.
     pub asked: Cell<bool>,
 }
@@ -184,6 +186,22 @@ impl Tables for World {
                 None => false,
             }
         })
+    }
+
+    fn is_gate(&self, port: u16) -> bool {
+        self.settings.gate_port != 0 && self.settings.gate_port == port
+    }
+
+    fn spend_gate(&self, now: Jiffies) -> bool {
+        match self.gate.get().spend(now, self.settings.hz) {
+            Some(after) => {
+                if !self.asked.get() {
+                    self.gate.set(after);
+                }
+                true
+            }
+            None => false,
+        }
     }
 
     fn spend_echo(&self, now: Jiffies) -> bool {

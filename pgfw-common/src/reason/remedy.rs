@@ -114,6 +114,9 @@ impl Reason {
             Reason::FragmentUnknown => {
                 "If datagrams of an allowed flow are lost: fragments come out of order or over several interfaces; lower the sender's MTU. From strangers: nothing."
             }
+            Reason::GateLimit => {
+                "If it is frequent the gate is being flooded: leases that were granted go on; narrow `gate.allow` to where people come from."
+            }
         }
     }
 }

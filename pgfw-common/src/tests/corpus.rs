@@ -24,11 +24,12 @@ fn every_packet_of_the_corpus_gets_its_verdict() {
 }
 
 /// What no single frame of at least an Ethernet header can bring about in the scene; each has tests of its own.
-const ELSEWHERE: [Reason; 4] = [
+const ELSEWHERE: [Reason; 5] = [
     Reason::Unenforced,
     Reason::EmptySlot,
     Reason::EthernetTruncated,
     Reason::SynCookie,
+    Reason::GateLimit,
 ];
 
 #[test]

@@ -6,7 +6,10 @@ use crate::decide::Arrival;
 use crate::frames::{ACK, FIN, Frame, RST, SYN, icmp, tcp, udp};
 use crate::host::{Prefix, World};
 use crate::reason::Reason;
-use crate::record::{Coverage, ECHO_LIMIT, ECHO_PER_SECOND, NoteKey, ServiceKey, ServiceRow, Settings};
+use crate::record::{
+    Coverage, ECHO_LIMIT, ECHO_PER_SECOND, GATE_SYNS_PER_SECOND, GateBudget, NoteKey, ServiceKey, ServiceRow,
+    Settings,
+};
 use crate::tables::Socket;
 
 const HOST: &str = "192.168.1.1";
@@ -248,6 +251,36 @@ fn f22_a_limit_lets_some_pings_in() {
     }
     assert_eq!(reason(&world, &ping, 0), Reason::EchoRequestRefused);
     assert_eq!(reason(&world, &ping, 1), Reason::EchoRequest);
+}
+
+#[test]
+fn a_bucket_stands_before_the_gate_and_nowhere_else() {
+    let mut world = world();
+    world.settings.gate_port = 22;
+    let syn = Frame::tcp((OTHER, 40_000), (HOST, 22), SYN);
+    for _ in 0..GATE_SYNS_PER_SECOND {
+        assert_eq!(reason(&world, &syn, 0), Reason::Service);
+    }
+    assert_eq!(reason(&world, &syn, 0), Reason::GateLimit);
+    // Whoever has begun goes on; a service beside it does not notice.
+    world.sockets.insert(flow(40_000, 22), Socket::Connected);
+    let ack = Frame::tcp((PEER, 40_000), (HOST, 22), ACK);
+    assert_eq!(reason(&world, &ack, 0), Reason::Established);
+    // A hundredth of a second gives one, a second all, an hour no more.
+    let filled = at(9).now.0;
+    world.gate.set(GateBudget { filled, tokens: 0 });
+    let tick = |world: &World, more| {
+        let now = Jiffies(filled + more);
+        world.judge(&syn.0, Arrival { now, ..at(0) }).reason
+    };
+    assert_eq!(tick(&world, 2), Reason::GateLimit);
+    assert_eq!(tick(&world, 3), Reason::Service);
+    assert_eq!(tick(&world, 3), Reason::GateLimit);
+    let passes = |_: &u64| tick(&world, 3_600 * HZ) == Reason::Service;
+    assert_eq!((0..1_000).filter(passes).count() as u64, GATE_SYNS_PER_SECOND);
+    // A gate elsewhere limits nothing here.
+    world.settings.gate_port = 5430;
+    assert_eq!(tick(&world, 3_600 * HZ), Reason::Service);
 }
 
 #[test]

@@ -54,13 +54,35 @@ impl Client {
             .enable_all()
             .build()
             .map_err(|source| ClientError::Runtime { source })?;
-        let (status, body) = runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, self.exchange(method, path, body))
-                .await
-                .map_err(|_| ClientError::Silent {
-                    socket: self.socket.clone(),
-                })?
-        })?;
+        runtime.block_on(self.request(method, path, body, PATIENCE))
+    }
+
+    /// [`Client::post`] for whoever has a runtime and cannot wait for long.
+    ///
+    /// # Errors
+    /// As for [`Client::get`].
+    pub async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        message: &impl Serialize,
+        patience: Duration,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(message).expect("messages of this crate are JSON");
+        self.request(Method::POST, path, body.into(), patience).await
+    }
+
+    async fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<T, Failure> {
+        let (status, body) = tokio::time::timeout(patience, self.exchange(method, path, body))
+            .await
+            .map_err(|_| ClientError::Silent {
+                socket: self.socket.clone(),
+            })??;
         if status.is_success() {
             serde_json::from_slice(&body).map_err(|source| {
                 ClientError::Reply {

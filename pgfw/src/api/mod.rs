@@ -4,8 +4,10 @@
 
 mod client;
 mod events;
+mod gate;
 mod messages;
 
 pub use client::{Client, FROM};
 pub use events::*;
+pub use gate::*;
 pub use messages::*;

@@ -59,6 +59,7 @@ pub(super) fn describe(because: &api::Because) -> String {
         Origin::Config(section) => format!("pgfw.toml ({section})"),
         Origin::Identity(name) => format!("certificate of {name}"),
         Origin::Login(name) => format!("login {name}"),
+        Origin::Lease(name) => format!("lease of {name}"),
         Origin::Entry(_) => format!("pgfw {} {}", answer(because.answer), because.net),
     }
 }

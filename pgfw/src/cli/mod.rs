@@ -13,6 +13,8 @@ mod config;
 mod connections;
 mod events;
 mod follow;
+mod gate;
+mod lease;
 mod list;
 mod off;
 mod output;
@@ -81,6 +83,8 @@ struct Global {
 enum Command {
     /// Run the daemon (what the systemd unit starts).
     Run(run::Run),
+    /// Run the gate, at which a certificate opens an address (what its systemd unit starts).
+    Gate(gate::Gate),
     /// Am I protected, where, by which policy, and what needs attention?
     Status(status::Status),
     /// Open a network, for PostgreSQL unless a service is named.
@@ -114,6 +118,10 @@ enum Command {
     /// Certificates of the server and of identities.
     #[command(subcommand)]
     Cert(cert::Cert),
+    /// Open the database's port for this machine's address, with a certificate, at the gate; needs no root.
+    Lease(lease::Lease),
+    /// Run a command (psql) while such a lease is held, and give it back.
+    Connect(lease::Connect),
     /// PostgreSQL's side: pg_hba.conf, pg_ident.conf, TLS.
     #[command(subcommand)]
     Pg(pg::Pg),
@@ -185,7 +193,7 @@ pub fn main() -> ExitCode {
         },
         json,
     };
-    if !matches!(command, Command::Run(_)) {
+    if !matches!(command, Command::Run(_) | Command::Gate(_)) {
         restore_sigpipe();
     }
     if let Some(file) = passphrase_file {
@@ -200,6 +208,7 @@ pub fn main() -> ExitCode {
     }
     let result = match command {
         Command::Run(c) => c.run(&context),
+        Command::Gate(c) => c.run(&context),
         Command::Status(c) => c.run(&context),
         Command::Allow(c) => c.run(&context),
         Command::Deny(c) => c.run(&context),
@@ -215,6 +224,8 @@ pub fn main() -> ExitCode {
         Command::Config(c) => c.run(&context),
         Command::Ca(c) => c.run(&context),
         Command::Cert(c) => c.run(&context),
+        Command::Lease(c) => c.run(&context),
+        Command::Connect(c) => c.run(&context),
         Command::Pg(c) => c.run(&context),
     };
     match result {

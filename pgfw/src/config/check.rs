@@ -19,6 +19,7 @@ pub(super) fn check(text: &str, path: &Path) -> Result<Config, ConfigError> {
         service,
         pki,
         audit,
+        gate,
         identity,
         login,
     } = raw;
@@ -31,6 +32,7 @@ pub(super) fn check(text: &str, path: &Path) -> Result<Config, ConfigError> {
         services: file.all(service, |f, s| f.service(s))?,
         pki: file.pki(pki)?,
         audit: file.audit(audit)?,
+        gate: gate.map(|g| file.gate(g)).transpose()?,
         identities: file.all(identity, |f, i| f.identity(i))?,
         logins: file.all(login, |f, l| f.login(l))?,
     };
@@ -215,7 +217,10 @@ impl File<'_> {
             .iter()
             .map(|c| &c.name)
             .chain(config.services.iter().map(|s| &s.name));
-        for name in names_of.chain(std::iter::empty()) {
+        if config.gate.is_some() {
+            names.insert(GATE);
+        }
+        for name in names_of {
             if !names.insert(name) {
                 return Err(self.somewhere(
                     name,
@@ -235,7 +240,8 @@ impl File<'_> {
             };
             ports.into_iter().map(|p| (s.protocol, p, s.name.as_str()))
         });
-        for (protocol, port, name) in ssh.chain(clusters).chain(services) {
+        let gate = config.gate.iter().map(|g| (6, g.listen.port(), GATE));
+        for (protocol, port, name) in ssh.chain(clusters).chain(services).chain(gate) {
             match seen.insert((protocol, port), name) {
                 None => {}
                 Some(other) if other == name => {

@@ -4,12 +4,13 @@ mod access;
 mod check;
 mod cluster;
 mod error;
+mod gate;
 pub mod raw;
 #[cfg(test)]
 mod tests;
 mod values;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Config {
     pub services: Vec<Service>,
     pub pki: Pki,
     pub audit: AuditLog,
+    /// `None`: no gate.
+    pub gate: Option<Gate>,
     pub identities: Vec<Identity>,
     pub logins: Vec<Login>,
 }
@@ -268,6 +271,20 @@ pub struct Pki {
     pub crl_ttl: Duration,
     /// A credential of the service: the passphrase of the authorities' keys. `None`: they are in the clear.
     pub key_passphrase_credential: Option<String>,
+}
+
+/// The service at the gate's port, and whose certificate it serves.
+pub const GATE: &str = "gate";
+
+/// `[gate]`: the listener at which a certificate opens an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gate {
+    pub listen: SocketAddr,
+    pub allow: Vec<IpNet>,
+    /// How long a lease lasts, unless the certificate ends before.
+    pub lease: Duration,
+    /// Of what `/renew` issues, unless its identity's own is shorter.
+    pub certificate_ttl: Duration,
 }
 
 /// One `[[identity]]`: who may log in with a certificate.

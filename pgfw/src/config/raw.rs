@@ -19,6 +19,7 @@ pub struct Config {
     pub service: Vec<Service>,
     #[serde(default)]
     pub pki: Pki,
+    pub gate: Option<Gate>,
     #[serde(default)]
     pub audit: Audit,
     #[serde(default)]
@@ -107,6 +108,15 @@ pub struct Audit {
     pub file: Option<Text>,
     pub fsync: Option<Text>,
     pub rotate: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    pub listen: Text,
+    pub allow: Option<Vec<Text>>,
+    pub lease: Option<Text>,
+    pub certificate_ttl: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

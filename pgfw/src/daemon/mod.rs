@@ -4,7 +4,7 @@ mod clock_steps;
 mod connections;
 mod events;
 mod file_changes;
-mod journal;
+mod gate;
 mod keeper;
 mod link_changes;
 mod memory;
@@ -91,7 +91,7 @@ fn joined<T>(done: Result<Result<T, Failure>, tokio::task::JoinError>) -> Result
 /// A second daemon, a config or an interface that is wrong at the first start, a kernel that lacks something.
 pub fn run(paths: &Paths, probation: Duration) -> Result<(), Failure> {
     memory::prepare();
-    journal::open();
+    crate::journal::open("pgfw");
     let _only_one = only_one::take(paths)?;
     let (engine, started) = Engine::start(paths, probation)?;
     say(&started);
@@ -126,6 +126,7 @@ async fn serve(paths: &Paths, shared: &Shared) -> Result<(), Failure> {
     let mut hangup = signals(SignalKind::hangup())?;
     let audit = shared.lock().audit().clone();
     let listener = socket::listen(&paths.socket)?;
+    let for_gate = gate::listen(&paths.gate_socket())?;
     step(Step::SocketMade);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(lasting("keeper", keeper::keep(shared.clone())));
@@ -141,6 +142,7 @@ async fn serve(paths: &Paths, shared: &Shared) -> Result<(), Failure> {
             audit.reopen();
         }
     }));
+    tasks.spawn(lasting("gate's server", gate::serve(for_gate, shared.clone())));
     let ready = notices::tell_ready(shared.clone());
     tasks.spawn(async move {
         ready.await;
@@ -162,6 +164,7 @@ async fn serve(paths: &Paths, shared: &Shared) -> Result<(), Failure> {
     tasks.shutdown().await;
     // The socket goes with the daemon: whoever finds one can reach one.
     let _ = std::fs::remove_file(&paths.socket);
+    let _ = std::fs::remove_file(paths.gate_socket());
     step(Step::SocketGone);
     Ok(())
 }

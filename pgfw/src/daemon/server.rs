@@ -27,8 +27,8 @@ use crate::ops::{Confirmation, Engine, Revoke, requester};
 
 /// Who is at the other end: SO_PEERCRED (unix(7)), taken when the connection is accepted.
 #[derive(Debug, Clone, Copy)]
-struct Peer {
-    uid: Option<u32>,
+pub(super) struct Peer {
+    pub(super) uid: Option<u32>,
 }
 
 impl Connected<IncomingStream<'_, UnixListener>> for Peer {
@@ -121,7 +121,7 @@ pub(super) async fn serve(listener: UnixListener, shared: Shared) {
     }
 }
 
-type Answer<T> = Result<Json<T>, Refusal>;
+pub(super) type Answer<T> = Result<Json<T>, Refusal>;
 
 async fn status(State(shared): State<Shared>) -> Answer<impl Serialize> {
     let daemon = DaemonState {
@@ -222,7 +222,7 @@ async fn off(State(shared): State<Shared>, peer: ConnectInfo<Peer>, body: Bytes)
     answer(shared.with(move |engine| engine.off(&request)).await)
 }
 
-async fn unknown() -> Refusal {
+pub(super) async fn unknown() -> Refusal {
     Refusal(Failure::new(
         Code::NotFound,
         "this daemon knows no such request",
@@ -230,11 +230,11 @@ async fn unknown() -> Refusal {
     ))
 }
 
-fn answer<T>(result: Result<T, Failure>) -> Answer<T> {
+pub(super) fn answer<T>(result: Result<T, Failure>) -> Answer<T> {
     result.map(Json).map_err(Refusal)
 }
 
-fn message<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(super) fn message<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| {
         Refusal(Failure::invalid(
             format!("the request's body is not understood: {error}"),
@@ -245,7 +245,7 @@ fn message<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 
 /// A failure as an HTTP answer.
 #[derive(Debug)]
-struct Refusal(Failure);
+pub(super) struct Refusal(Failure);
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
@@ -255,13 +255,7 @@ impl From<Failure> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = match self.0.code {
-            Code::Refused | Code::Locked => StatusCode::CONFLICT,
-            Code::NotFound => StatusCode::NOT_FOUND,
-            Code::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
-            Code::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
-            Code::Forbidden => StatusCode::FORBIDDEN,
-        };
+        let status = StatusCode::from_u16(self.0.code.http_status()).expect("a status of HTTP");
         (status, Json(self.0)).into_response()
     }
 }

@@ -10,8 +10,17 @@ use crate::failure::{Explain, Failure};
 /// The group whose members may use the control socket.
 const GROUP: &str = "pgfw";
 
-/// Binds the socket; the caller holds the socket's lock, so one that is there belongs to nobody.
+/// Binds the control socket; the caller holds the socket's lock, so one that is there belongs to nobody.
 pub(super) fn listen(path: &Path) -> Result<UnixListener, Failure> {
+    let listener = listen_for(path, GROUP)?;
+    if !matches!(nix::unistd::Group::from_name(GROUP), Ok(Some(_))) {
+        tracing::warn!("there is no group {GROUP}; only root may use {}", path.display());
+    }
+    Ok(listener)
+}
+
+/// The same for members of `group`, where there is one; otherwise for root only.
+pub(super) fn listen_for(path: &Path, group: &str) -> Result<UnixListener, Failure> {
     let failed = |source: std::io::Error| SocketError {
         path: path.to_owned(),
         source,
@@ -28,11 +37,8 @@ pub(super) fn listen(path: &Path) -> Result<UnixListener, Failure> {
     let bound = UnixListener::bind(path);
     nix::sys::stat::umask(umask);
     let listener = bound.map_err(failed)?;
-    match nix::unistd::Group::from_name(GROUP) {
-        Ok(Some(group)) => chown(path, Some(0), Some(group.gid.as_raw())).map_err(failed)?,
-        Ok(None) | Err(_) => {
-            tracing::warn!("there is no group {GROUP}; only root may use {}", path.display())
-        }
+    if let Ok(Some(group)) = nix::unistd::Group::from_name(group) {
+        chown(path, Some(0), Some(group.gid.as_raw())).map_err(failed)?;
     }
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
     Ok(listener)

@@ -207,6 +207,7 @@ fn settings(settings: &Settings, ticks: &Ticks) -> Result<record::Settings, Data
         forwarded_track,
         ether_types,
         stp,
+        gate_port,
     } = settings;
     let mut listed = [0; record::MAX_ETHER_TYPES];
     if ether_types.len() > listed.len() {
@@ -229,7 +230,8 @@ fn settings(settings: &Settings, ticks: &Ticks) -> Result<record::Settings, Data
         dhcp_client: u8::from(*dhcp_client),
         track: u8::from(*forwarded_track),
         stp: u8::from(*stp),
-        pad: [0; 3],
+        pad: 0,
+        gate_port: gate_port.unwrap_or(0),
         ether_types: listed,
     })
 }

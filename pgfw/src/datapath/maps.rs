@@ -23,7 +23,7 @@ pub(super) const SERVICES: &str = "SERVICES";
 pub(super) const PREFIXES: &str = "PREFIXES";
 
 /// Pinned once for all generations.
-pub(super) const SHARED: [&str; 14] = [
+pub(super) const SHARED: [&str; 15] = [
     CONTROL,
     SLOTS,
     EGRESS_SLOTS,
@@ -35,6 +35,7 @@ pub(super) const SHARED: [&str; 14] = [
     "OPEN_FRAGMENTS",
     "RECENT",
     "ECHO",
+    "GATE_BUDGET",
     "SCRATCH",
     EVENTS,
     EVENT_BUDGET,

@@ -137,18 +137,14 @@ impl Ledger {
         })
     }
 
-    /// Deletes the entries whose end has come, and returns them. One of an earlier boot ends by the wall clock, which may
-    /// be wrong at boot: it stays for another day, and counts again should the clock be set back.
+    /// Deletes the entries whose end has come for good ([`EntryEnd::is_settled`]), and returns them.
     ///
     /// # Errors
     /// [`LedgerError`]
     pub fn prune(&mut self, now: &Now, boot_id: &str) -> Result<Vec<Entry>, LedgerError> {
         let mut ended = self.entries()?;
         ended.retain(|entry| {
-            let settled = entry
-                .end
-                .as_ref()
-                .is_some_and(|end| end.boot_id == boot_id || end.wall.0 + A_DAY < now.wall().0);
+            let settled = entry.end.as_ref().is_some_and(|end| end.is_settled(now, boot_id));
             entry.ended(now, boot_id) && settled
         });
         if !ended.is_empty() {
@@ -157,9 +153,6 @@ impl Ledger {
         Ok(ended)
     }
 }
-
-/// Seconds.
-const A_DAY: i64 = 86_400;
 
 fn select(db: &Transaction<'_>, net: &IpNet, service: Option<&str>) -> rusqlite::Result<Vec<Entry>> {
     db.prepare_cached(&format!(

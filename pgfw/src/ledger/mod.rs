@@ -6,6 +6,7 @@ mod certificates;
 mod entries;
 mod error;
 mod generations;
+mod leases;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use rusqlite::{Connection, OpenFlags, Row, Transaction, TransactionBehavior};
 pub use entries::PutEntry;
 pub use error::LedgerError;
 pub use generations::REMEMBERED;
+pub use leases::{PrunedLeases, PutLease};
 
 /// How long a write waits for another process's transaction, which lasts a few fsyncs.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

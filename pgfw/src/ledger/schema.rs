@@ -8,12 +8,25 @@ use super::{Ledger, LedgerError};
 const APPLICATION_ID: i64 = 0x7067_6677;
 
 /// Step n brings schema n to n + 1. Steps that were released are never edited.
-const STEPS: &[&str] = &[INITIAL, IDENTITY];
+const STEPS: &[&str] = &[INITIAL, IDENTITY, LEASES];
 
 /// A name that no other ledger has: pins in the kernel say by it whose they are.
 const IDENTITY: &str = "
     CREATE TABLE identity (id TEXT NOT NULL) STRICT;
     INSERT INTO identity (id) VALUES (lower(hex(randomblob(16))));
+";
+
+/// Addresses that were opened through the gate.
+const LEASES: &str = "
+    CREATE TABLE leases (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        address TEXT NOT NULL,
+        identity TEXT NOT NULL,
+        serial TEXT NOT NULL,
+        granted INTEGER NOT NULL,
+        end_wall INTEGER NOT NULL, end_boot INTEGER NOT NULL, end_boot_id TEXT NOT NULL,
+        UNIQUE (identity, address)
+    ) STRICT;
 ";
 
 const INITIAL: &str = "

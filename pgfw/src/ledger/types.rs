@@ -1,5 +1,7 @@
 //! What the ledger's rows mean, without SQLite: the values that policy, PKI and the control API exchange.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +87,9 @@ pub enum EntryKind {
     Deny,
 }
 
+/// Seconds.
+const A_DAY: i64 = 86_400;
+
 /// A moment on both clocks: the boot clock decides during the boot in which it was said, the wall clock after that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntryEnd {
@@ -106,6 +111,12 @@ impl EntryEnd {
         }
     }
 
+    /// Whether what has ended by now has ended for good. One of an earlier boot ends by the wall clock, which may be wrong at
+    /// boot: it stays for another day, and counts again should the clock be set back.
+    pub fn is_settled(&self, now: &Now, boot_id: &str) -> bool {
+        self.boot_id == boot_id || self.wall.0 + A_DAY < now.wall().0
+    }
+
     /// The end on the boot clock of this boot. Within one boot it never moves, whatever the wall clock does.
     pub fn boot_end(&self, now: &Now, boot_id: &str) -> BootTime {
         if self.boot_id == boot_id {
@@ -114,6 +125,40 @@ impl EntryEnd {
             now.boot_at(self.wall)
         }
     }
+}
+
+/// One address that reaches PostgreSQL because whoever is there held a certificate at the gate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub id: i64,
+    /// Never an IPv4-mapped one.
+    pub address: IpAddr,
+    pub identity: String,
+    /// Of the certificate: without it the lease counts no more.
+    pub serial: String,
+    pub granted: WallTime,
+    pub end: EntryEnd,
+}
+
+impl Lease {
+    /// Whether its end has come; its certificate may have ended before.
+    pub fn ended(&self, now: &Now, boot_id: &str) -> bool {
+        self.end.boot_end(now, boot_id) <= now.boot
+    }
+
+    /// The one address as a network.
+    pub fn net(&self) -> IpNet {
+        self.address.into()
+    }
+}
+
+/// A lease on its way into the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewLease {
+    pub address: IpAddr,
+    pub identity: String,
+    pub serial: String,
+    pub end: EntryEnd,
 }
 
 /// A certificate that was issued, and what became of it.

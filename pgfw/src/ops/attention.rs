@@ -107,6 +107,7 @@ impl Engine {
             lines.extend(self.signing_alarms(config));
             lines.extend(rotations(&store));
             lines.extend(self.renewal_alarms(config));
+            lines.extend(self.gate_alarms());
             lines.extend(self.telling_alarms());
             if let Ok(alarms) = crate::pki::alarms(&store, &targets, Now::read().wall()) {
                 lines.extend(alarms.into_iter().map(|a| format!("{}. {}", a.message, a.remedy)));

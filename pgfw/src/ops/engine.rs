@@ -12,8 +12,8 @@ use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::datapath::{Choice, Control, Datapath, DatapathError, Held, Owner, UNKNOWN};
 use crate::failure::{Explain, Failure};
-use crate::ledger::types::{Authority, Certificate, Entry, Generation};
-use crate::ledger::{Ledger, Version};
+use crate::ledger::types::{Authority, Certificate, Entry, Generation, Lease};
+use crate::ledger::{Ledger, PutEntry, Version};
 use crate::paths::Paths;
 
 /// The daemon keeps one for its life; a command that works without the daemon opens its own.
@@ -51,6 +51,8 @@ pub struct Engine {
     pub(super) crls_looked_at: Option<crate::clock::BootTime>,
     /// What the journal was last told of the lists.
     pub(super) alarmed: Vec<Failure>,
+    /// When the gate's certificate is tried again, and why it was not issued.
+    pub(super) gate_failed: Option<(crate::clock::BootTime, Failure)>,
     pub(super) renewals: super::renewal::Renewals,
     pub(super) signing: super::signing::Signing,
     pub(super) tellings: super::telling::Tellings,
@@ -71,6 +73,17 @@ pub struct Engine {
 pub(super) struct Facts {
     pub entries: Vec<Entry>,
     pub certificates: Vec<Certificate>,
+    pub leases: Vec<Lease>,
+}
+
+impl Facts {
+    /// As they are once `put` is recorded.
+    pub(super) fn take_in(&mut self, put: &PutEntry) {
+        let PutEntry { entry, replaced } = put;
+        self.entries
+            .retain(|old| replaced.iter().all(|gone| gone.id != old.id));
+        self.entries.push(entry.clone());
+    }
 }
 
 impl Engine {
@@ -130,6 +143,7 @@ impl Engine {
             interfaces: None,
             crls_looked_at: None,
             alarmed: Vec::new(),
+            gate_failed: None,
             renewals: super::renewal::Renewals::default(),
             signing: super::signing::Signing::default(),
             tellings: super::telling::Tellings::default(),
@@ -220,6 +234,7 @@ impl Engine {
         Ok(Facts {
             entries,
             certificates,
+            leases: self.ledger.leases()?,
         })
     }
 

@@ -8,7 +8,7 @@ use super::Engine;
 use super::engine::Facts;
 use crate::api::{AddEntry, Changed, RemoveEntry};
 use crate::clock::Now;
-use crate::config::Config;
+use crate::config::{Config, GATE};
 use crate::failure::{Code, Explain, Failure};
 use crate::fault::{Step, step};
 use crate::ledger::LedgerError;
@@ -82,13 +82,16 @@ impl Engine {
         step(Step::EntryRecorded);
         match (put, answer) {
             (Ok(put), Answer::Allow) => {
-                if let Err(failure) = self.refresh_after(&put, before, &now) {
+                let changed = self.refresh_after(&put.entry.net, |facts| facts.take_in(&put), before, &now);
+                if let Err(failure) = changed {
                     self.ledger.undo_put(&put)?;
                     let _ = self.refresh();
                     return Err(failure);
                 }
             }
-            (Ok(put), Answer::Deny) => self.refresh_after(&put, before, &now)?,
+            (Ok(put), Answer::Deny) => {
+                self.refresh_after(&put.entry.net, |facts| facts.take_in(&put), before, &now)?;
+            }
             (Err(error), Answer::Allow) => return Err(error.into()),
             (Err(error), Answer::Deny) => {
                 self.unrecorded.deny(new);
@@ -207,6 +210,7 @@ impl Engine {
         let mut facts = Facts {
             entries: self.ledger.entries_touching(&net)?,
             certificates: self.ledger.certificates()?,
+            leases: self.ledger.leases()?,
         };
         self.unrecorded
             .apply(&mut facts.entries, &mut facts.certificates, now.wall());
@@ -259,6 +263,7 @@ impl Engine {
             config,
             entries: &facts.entries,
             certificates: &facts.certificates,
+            leases: &facts.leases,
             now: *now,
             boot_id: &self.boot_id,
             generation: self.judging(now)?.unwrap_or(0),
@@ -320,6 +325,7 @@ pub(super) fn every_service(config: &Config) -> Vec<String> {
     let mut all = vec!["ssh".to_owned()];
     all.extend(config.postgres.iter().map(|c| c.name.clone()));
     all.extend(config.services.iter().map(|s| s.name.clone()));
+    all.extend(config.gate.iter().map(|_| GATE.to_owned()));
     all
 }
 
@@ -351,6 +357,7 @@ fn said_by(opening: &Opening) -> String {
         Origin::Config(section) => format!("pgfw.toml: {section}, {}", opening.net),
         Origin::Identity(name) => format!("certificate of {name}, {}", opening.net),
         Origin::Login(name) => format!("login {name}, {}", opening.net),
+        Origin::Lease(name) => format!("a lease of {name}, {}", opening.net),
         Origin::Entry(_) => match opening.answer {
             Answer::Allow => format!("pgfw allow {}", opening.net),
             Answer::Deny => format!("pgfw deny {}", opening.net),

@@ -322,6 +322,8 @@ fn changed_settings(before: &Settings, after: &Settings) -> Vec<String> {
             forwarded_track,
             ether_types,
             stp,
+            // Said as a service that comes, goes or moves.
+            gate_port: _,
         } = settings;
         [
             ("mode", if *audit { "audit" } else { "enforce" }.to_owned()),

@@ -154,7 +154,7 @@ fn because(opening: &Opening, service: &str, entries: &[Entry]) -> Because {
             .iter()
             .find(|e| e.id == id)
             .and_then(|e| e.comment.clone()),
-        Origin::Config(_) | Origin::Identity(_) | Origin::Login(_) => None,
+        Origin::Config(_) | Origin::Identity(_) | Origin::Login(_) | Origin::Lease(_) => None,
     };
     Because {
         net: opening.net,

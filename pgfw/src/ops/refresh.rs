@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::datapath::{Choice, Stamp};
 use crate::failure::Failure;
 use crate::ledger::types::Authority;
-use crate::ledger::{LedgerError, PutEntry, Version};
+use crate::ledger::{LedgerError, Version};
 use crate::pki;
 use crate::policy::coverage::{Compiled, Coverage, CoverageKey};
 use crate::policy::{self, Difference, Inputs};
@@ -109,6 +109,7 @@ impl Engine {
         let facts = Facts {
             entries: self.ledger.entries_touching(net)?,
             certificates: self.counting_certificates()?,
+            leases: self.ledger.leases()?,
         };
         let mut tables = Vec::new();
         for number in self.referenced()? {
@@ -119,20 +120,22 @@ impl Engine {
         Ok(Some(Before { facts, tables }))
     }
 
-    /// [`Engine::refresh`] after `put`, of that part of the tables alone that it can have changed.
+    /// [`Engine::refresh`] after a change of what is said about `net` alone, which `apply` makes to the facts of before: of
+    /// that part of the tables that it can have changed.
     ///
     /// # Errors
     /// As for [`Engine::refresh`].
     pub(super) fn refresh_after(
         &mut self,
-        put: &PutEntry,
+        net: &IpNet,
+        apply: impl FnOnce(&mut Facts),
         before: Option<Before>,
         now: &Now,
     ) -> Result<(), Failure> {
         let (Some(before), Some(settled)) = (before, self.settled.take()) else {
             return self.refresh().map(drop);
         };
-        match self.refresh_within(put, before, settled, now) {
+        match self.refresh_within(net, apply, before, settled, now) {
             Ok(settled) => {
                 self.settled = Some(settled);
                 Ok(())
@@ -144,17 +147,14 @@ impl Engine {
 
     fn refresh_within(
         &mut self,
-        put: &PutEntry,
+        net: &IpNet,
+        apply: impl FnOnce(&mut Facts),
         before: Before,
         mut settled: Unchanged,
         now: &Now,
     ) -> Result<Unchanged, Failure> {
-        let PutEntry { entry, replaced } = put;
         let Before { mut facts, tables } = before;
-        facts
-            .entries
-            .retain(|old| replaced.iter().all(|gone| gone.id != old.id));
-        facts.entries.push(entry.clone());
+        apply(&mut facts);
         let version = self.ledger.version()?;
         if version.is_own_since(&settled.version) {
             settled.version = version;
@@ -162,10 +162,10 @@ impl Engine {
         for (number, had) in &tables {
             let config = self.config_of(*number)?;
             let inputs = self.inputs(&config, &facts, *number, now);
-            let wanted = policy::compile_within(&inputs, &entry.net);
+            let wanted = policy::compile_within(&inputs, net);
             settled.next = earliest(settled.next, policy::next_turn(&inputs));
             let Difference { put, remove } = policy::exact_difference(had, &wanted);
-            tracing::debug!(generation = number, net = %entry.net, put = put.len(), "compiled");
+            tracing::debug!(generation = number, net = %net, put = put.len(), "compiled");
             if let Some(datapath) = &mut self.datapath {
                 datapath.update(*number, &put, &remove)?;
             }
@@ -301,22 +301,6 @@ impl Engine {
         })
     }
 
-    fn forget_ended(&mut self) -> Result<(), Failure> {
-        let before = self.ledger.version()?;
-        for entry in self.ledger.prune(&Now::read(), &self.boot_id)? {
-            tracing::info!(net = %entry.net, kind = ?entry.kind, "ended");
-        }
-        // What has ended counted no more.
-        let after = self.ledger.version()?;
-        if let Some(settled) = &mut self.settled
-            && settled.version == before
-            && after.is_own_since(&before)
-        {
-            settled.version = after;
-        }
-        Ok(())
-    }
-
     /// Renews the CRLs long before they lapse: a lapsed one locks every certificate out. What a list says and the
     /// ledger does not (a revocation that a crash cut off, a ledger that was restored) counts in the filter from here on.
     fn keep_crls(&mut self) -> Result<(), Failure> {
@@ -408,6 +392,7 @@ impl Engine {
             config,
             entries: &facts.entries,
             certificates: &facts.certificates,
+            leases: &facts.leases,
             now: *now,
             boot_id: &self.boot_id,
             generation,
@@ -436,7 +421,7 @@ pub(super) struct Before {
 /// All that enters a refresh, as it was at the last one that went through: while it is the same, so are the tables.
 #[derive(Debug)]
 pub(super) struct Unchanged {
-    version: Version,
+    pub(super) version: Version,
     tables: Vec<(u64, Stamp)>,
     now: Now,
     next: Option<BootTime>,

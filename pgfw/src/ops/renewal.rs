@@ -331,7 +331,7 @@ impl Engine {
         Life::of_pem(&standing.server_cert_pem, &folder).ok()
     }
 
-    fn counts(&self, life: &Life) -> bool {
+    pub(super) fn counts(&self, life: &Life) -> bool {
         let known = self.ledger.certificate_by_serial(&life.serial);
         known.is_ok_and(|c| c.is_none_or(|c| c.revoked.is_none()))
     }
@@ -378,7 +378,7 @@ impl Engine {
 }
 
 /// Whether the generation that signs now has signed this, as far as is known: also true of what another authority did.
-fn signed_by_signing(store: &Store, pem: &str) -> bool {
+pub(super) fn signed_by_signing(store: &Store, pem: &str) -> bool {
     let issuer = store.issuer(Authority::Server, pem).ok().flatten();
     issuer.is_none_or(|issuer| {
         let signs = store.signing_generation(Authority::Server);

@@ -338,6 +338,7 @@ impl Engine {
                     }
                     Origin::Identity(name) => format!("the certificate of {name}"),
                     Origin::Login(name) => format!("the login {name}"),
+                    Origin::Lease(name) => format!("a lease of {name}"),
                     Origin::Entry(_) => format!("`pgfw allow {}`", opening.net),
                 };
                 lines.push(format!("{common} stays open through {by}."));

@@ -56,6 +56,18 @@ pub struct ServerRequest<'a> {
     pub requester: &'a str,
 }
 
+/// What an identity that holds a certificate asks for: the next one.
+#[derive(Debug, Clone, Copy)]
+pub struct NextRequest<'a> {
+    /// The identity; becomes the CN.
+    pub name: &'a str,
+    pub ttl: Duration,
+    /// PKCS #10 in PEM, whose key is used and everything else ignored.
+    pub csr: &'a str,
+    pub requester: &'a str,
+    pub reason: Option<&'a str>,
+}
+
 /// A certificate that stands in the ledger and on the disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Issued {
@@ -143,6 +155,38 @@ pub fn issue_client(
         certificate,
         folder,
     })
+}
+
+/// Issues a certificate to whoever holds the key of a request. Nothing of it is kept but the record: it goes back the way
+/// the request came, and what does not arrive is of no use without the key.
+///
+/// # Errors
+/// [`PkiError`]
+pub fn issue_next(
+    store: &Store,
+    ledger: &mut Ledger,
+    request: &NextRequest<'_>,
+    now: WallTime,
+) -> Result<Certificate, PkiError> {
+    let NextRequest {
+        name,
+        ttl,
+        csr,
+        requester,
+        reason,
+    } = *request;
+    check_name(name)?;
+    let key = requested_key(csr, name)?;
+    let leaf = Leaf {
+        name,
+        alternatives: Vec::new(),
+        ttl,
+        requester,
+        reason,
+    };
+    let certificate = leaf.sign(&store.signing(Authority::Client)?, &key, now)?;
+    ledger.record_certificate(&certificate)?;
+    Ok(certificate)
 }
 
 /// Issues a cluster's server certificate; [`Store::server_pair`] finds it.

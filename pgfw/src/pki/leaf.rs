@@ -1,12 +1,20 @@
 //! The profile of every leaf: exactly one EKU, one CN, a short validity, a fresh random serial.
 
+use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, PublicKeyData, SanType};
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
 use super::authority::{SigningAuthority, common_name, date};
 use super::{PkiError, names, serial};
 use crate::clock::WallTime;
+use crate::config::ServerName;
 use crate::ledger::types::{Authority, Certificate, RevocationReason};
 
 /// A client whose clock is a little behind must not find its new certificate invalid.
@@ -92,6 +100,36 @@ impl Leaf<'_> {
             pem: signed.pem(),
         })
     }
+}
+
+/// Whether a certificate in PEM is this one, byte for byte.
+pub fn is_certificate(pem: &str, der: &CertificateDer<'_>) -> bool {
+    CertificateDer::from_pem_slice(pem.as_bytes()).is_ok_and(|own| own == *der)
+}
+
+/// The names and addresses that a server certificate in PEM is for; none where it cannot be read.
+pub fn names_of(pem: &str) -> HashSet<ServerName> {
+    let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else {
+        return HashSet::new();
+    };
+    let Ok((_, x509)) = X509Certificate::from_der(&der) else {
+        return HashSet::new();
+    };
+    let Ok(Some(alternatives)) = x509.subject_alternative_name() else {
+        return HashSet::new();
+    };
+    let name = |general: &GeneralName<'_>| {
+        if let GeneralName::DNSName(dns) = general {
+            return Some(ServerName::Dns((*dns).to_owned()));
+        }
+        let GeneralName::IPAddress(bytes) = general else {
+            return None;
+        };
+        let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+        let address = v4.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from));
+        address.ok().map(ServerName::Address)
+    };
+    alternatives.value.general_names.iter().filter_map(name).collect()
 }
 
 /// Whether `name` can be a CN that PostgreSQL, its logs and `pg_ident.conf` carry unchanged.

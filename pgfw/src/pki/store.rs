@@ -12,7 +12,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::authority::{AuthorityInfo, CERTIFICATE_FILE, SigningAuthority};
+use super::authority::{AuthorityInfo, CERTIFICATE_FILE, CRL_FILE, SigningAuthority};
 use super::{PkiError, Seal, files};
 use crate::ledger::types::Authority;
 
@@ -73,6 +73,19 @@ impl Store {
             return Err(self.no_authority(authority));
         }
         counting.into_iter().map(|n| self.root(authority, n)).collect()
+    }
+
+    /// The lists of every generation of an authority that counts, each in PEM, as they were last signed. One that is not
+    /// there is left out: whoever verifies refuses what no list speaks of.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn lists(&self, authority: Authority) -> Result<Vec<String>, PkiError> {
+        let counting = self.counting(authority)?.into_iter();
+        let files = counting.map(|n| self.generation(authority, n).join(CRL_FILE));
+        files
+            .filter_map(|file| files::read_if_there(&file).transpose())
+            .collect()
     }
 
     /// A client certificate's folder: a link to the newest.

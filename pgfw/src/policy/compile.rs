@@ -12,7 +12,7 @@ use super::coverage::{Compiled, Coverage, CoverageKey, ServiceId, Settings, Unti
 use super::openings::{Answer, Opening, Services, openings};
 use crate::clock::Now;
 use crate::config::{Config, Forwarded, LinkLayer, Mode};
-use crate::ledger::types::{Certificate, Entry};
+use crate::ledger::types::{Certificate, Entry, Lease};
 
 /// All that a policy is made from.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +20,7 @@ pub struct Inputs<'a> {
     pub config: &'a Config,
     pub entries: &'a [Entry],
     pub certificates: &'a [Certificate],
+    pub leases: &'a [Lease],
     pub now: Now,
     pub boot_id: &'a str,
     /// The generation this is for: entries that wait for another one's confirmation do not count.
@@ -143,5 +144,6 @@ fn settings(config: &Config) -> Settings {
             })
             .collect(),
         stp: firewall.link_layer.contains(&LinkLayer::Stp),
+        gate_port: config.gate.as_ref().map(|gate| gate.listen.port()),
     }
 }

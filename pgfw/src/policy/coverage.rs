@@ -73,6 +73,8 @@ pub struct Settings {
     pub ether_types: Vec<u16>,
     /// 802.2 STP (destination 01:80:c2:00:00:00, LLC 42 42 03) passes.
     pub stp: bool,
+    /// TCP port of the gate.
+    pub gate_port: Option<u16>,
 }
 
 impl Default for Settings {
@@ -84,6 +86,7 @@ impl Default for Settings {
             forwarded_track: false,
             ether_types: Vec::new(),
             stp: true,
+            gate_port: None,
         }
     }
 }

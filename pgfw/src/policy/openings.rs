@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::compile::Inputs;
 use super::coverage::{ServiceId, ServicePort, Until};
 use crate::clock::WallTime;
-use crate::ledger::types::{Authority, EntryKind};
+use crate::config::GATE;
+use crate::ledger::types::{Authority, EntryKind, Lease};
 
 /// One reason why a network may, or may not, reach one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub enum Origin {
     Login(String),
     /// `pgfw allow` or `pgfw deny`, by its number in the ledger.
     Entry(i64),
+    /// An address that was opened through the gate, by its identity.
+    Lease(String),
 }
 
 /// The services of a config, numbered: SSH is 1, clusters and other services follow in the order of the file.
@@ -51,6 +54,7 @@ pub(super) struct Services {
     pub ports: BTreeMap<ServicePort, ServiceId>,
     pub names: BTreeMap<ServiceId, String>,
     pub clusters: Vec<ServiceId>,
+    pub gate: Option<ServiceId>,
 }
 
 impl Services {
@@ -80,7 +84,10 @@ impl Services {
         for service in &config.services {
             add(&service.name, service.protocol, &service.ports);
         }
+        // The last, so that the others keep their numbers.
+        let gate = config.gate.as_ref().map(|g| add(GATE, TCP, &[g.listen.port()]));
         all.clusters = clusters;
+        all.gate = gate;
         all
     }
 
@@ -116,7 +123,8 @@ pub fn openings(inputs: &Inputs<'_>) -> Vec<Opening> {
     let config = inputs.config;
     let sections = std::iter::once(("ssh", &config.ssh.allow))
         .chain(config.postgres.iter().map(|c| (c.name.as_str(), &c.allow)))
-        .chain(config.services.iter().map(|s| (s.name.as_str(), &s.allow)));
+        .chain(config.services.iter().map(|s| (s.name.as_str(), &s.allow)))
+        .chain(config.gate.iter().map(|g| (GATE, &g.allow)));
     for (name, nets) in sections {
         let service: Vec<ServiceId> = services.named(name).into_iter().collect();
         open(
@@ -141,6 +149,12 @@ pub fn openings(inputs: &Inputs<'_>) -> Vec<Opening> {
             let until = Until::At(inputs.now.boot_at(end));
             let origin = Origin::Identity(identity.name.clone());
             open(&services.clusters, &identity.networks, until, Some(end), &origin);
+        }
+    }
+    for lease in inputs.leases {
+        if let Some((until, end)) = lease_end(inputs, lease) {
+            let origin = Origin::Lease(lease.identity.clone());
+            open(&services.clusters, &[lease.net()], until, Some(end), &origin);
         }
     }
     for entry in inputs.entries {
@@ -173,6 +187,29 @@ pub fn openings(inputs: &Inputs<'_>) -> Vec<Opening> {
         }));
     }
     all
+}
+
+/// When a lease ends: at its time, or with the certificate that it was granted to, whichever is first. `None`: it counts no
+/// more, or not in this policy.
+fn lease_end(inputs: &Inputs<'_>, lease: &Lease) -> Option<(Until, WallTime)> {
+    let config = inputs.config;
+    let roams = config.identity(&lease.identity).is_some_and(|i| i.roaming);
+    if !roams || config.gate.is_none() || lease.ended(&inputs.now, inputs.boot_id) {
+        return None;
+    }
+    let certificate = inputs.certificates.iter().find(|c| {
+        c.authority == Authority::Client
+            && c.serial == lease.serial
+            && c.name == lease.identity
+            && c.valid_at(inputs.now.wall())
+    })?;
+    let by_itself = lease.end.boot_end(&inputs.now, inputs.boot_id);
+    let with_it = inputs.now.boot_at(certificate.not_after);
+    Some(if with_it < by_itself {
+        (Until::At(with_it), certificate.not_after)
+    } else {
+        (Until::At(by_itself), lease.end.wall)
+    })
 }
 
 /// The latest end among the identity's client certificates that are valid now: `notAfter`, a second in which OpenSSL,

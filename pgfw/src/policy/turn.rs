@@ -11,6 +11,7 @@ pub fn next_turn(inputs: &Inputs<'_>) -> Option<BootTime> {
         config: _,
         entries,
         certificates,
+        leases,
         now,
         boot_id,
         // An entry that counts in another generation only wakes somebody for nothing.
@@ -24,8 +25,10 @@ pub fn next_turn(inputs: &Inputs<'_>) -> Option<BootTime> {
         .filter(|certificate| certificate.authority == Authority::Client && certificate.revoked.is_none())
         .flat_map(|certificate| [certificate.not_before, certificate.not_after])
         .map(|moment| now.boot_at(moment));
+    let leases = leases.iter().map(|lease| lease.end.boot_end(now, boot_id));
     entries
         .chain(certificates)
+        .chain(leases)
         .filter(|moment| *moment > now.boot)
         .min()
 }

@@ -33,7 +33,8 @@ pub fn world(policy: &Compiled) -> World {
             dhcp_client: u8::from(settings.dhcp_client),
             track: u8::from(settings.forwarded_track),
             stp: u8::from(settings.stp),
-            pad: [0; 3],
+            pad: 0,
+            gate_port: settings.gate_port.unwrap_or(0),
             ether_types,
         },
         services: policy

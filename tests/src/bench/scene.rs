@@ -52,6 +52,7 @@ fn compiled(world: &World) -> Compiled {
         track,
         stp,
         pad: _,
+        gate_port,
         ether_types,
     } = world.settings;
     let mut policy = Compiled {
@@ -66,6 +67,7 @@ fn compiled(world: &World) -> Compiled {
             forwarded_track: track != 0,
             ether_types: ether_types.into_iter().filter(|listed| *listed != 0).collect(),
             stp: stp != 0,
+            gate_port: (gate_port != 0).then_some(gate_port),
         },
         ..Compiled::default()
     };

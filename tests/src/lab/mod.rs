@@ -7,6 +7,7 @@
 
 mod bpffs;
 pub mod foreign;
+mod gate;
 pub mod guest;
 mod host;
 mod instance;
@@ -25,6 +26,7 @@ mod wait;
 mod wire;
 
 pub use bpffs::Bpffs;
+pub use gate::Gate;
 pub use host::Host;
 pub use instance::{Daemon, Instance, Status, product};
 pub use namespace::{Namespace, join};

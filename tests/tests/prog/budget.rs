@@ -25,6 +25,7 @@ fn the_programs_stay_within_the_verifiers_budget() {
     policy.settings.echo = pgfw::config::Echo::Limit;
     policy.settings.dhcp_client = true;
     policy.settings.stp = true;
+    policy.settings.gate_port = Some(5430);
     let bench = Bench::new(&policy);
     let shared = bench.bpffs.path().join(format!("pgfw/v{ABI}"));
     let own = shared.join("gen-1");

@@ -1,8 +1,9 @@
 //! Neighbours, pings, DHCP and answers: what passes because of what it is, or because this host asked.
 
 use pgfw::config::Echo;
-use pgfw_common::frames::Frame;
-use pgfw_common::reason::Reason;
+use pgfw_common::frames::{ACK, Frame, SYN};
+use pgfw_common::reason::{Action, Reason};
+use pgfw_common::record::GATE_SYNS_PER_SECOND;
 use pgfw_tests::bench::{Bench, DNS, denied, key, policy};
 
 const HOST: &str = "192.168.1.1";
@@ -148,6 +149,33 @@ fn f54_a_deny_of_everything_cuts_nothing_that_keeps_the_host_on_the_net() {
     bench.expect("a lease", &lease6, Reason::DhcpClient, None);
     let query = Frame::udp(("192.168.1.7", 40_000), (HOST, 53));
     bench.expect("a denied query", &query, Reason::ServiceDenied, Some(DNS));
+}
+
+/// As fast as they come, only so many pass; the service beside it takes all.
+#[test]
+fn a_bucket_stands_before_the_gate_and_nowhere_else() {
+    let mut policy = policy();
+    policy.settings.gate_port = Some(22);
+    let bench = Bench::new(&policy);
+    let many = |port: u16| -> Vec<Frame> {
+        let from = |i: u16| ("192.168.1.7", 10_000 + i);
+        (0..4_000)
+            .map(|i| Frame::tcp(from(i), (HOST, port), SYN))
+            .collect()
+    };
+    let begun = std::time::Instant::now();
+    let passed = |actions: &[Action]| actions.iter().filter(|a| **a == Action::Pass).count() as u64;
+    let at_the_gate = passed(&bench.run_all(&many(22)));
+    // Each processor that took part had a full bucket, and what came in meanwhile.
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let most = cpus * GATE_SYNS_PER_SECOND * (begun.elapsed().as_secs() + 2);
+    assert!(
+        (GATE_SYNS_PER_SECOND..=most).contains(&at_the_gate) && at_the_gate < 4_000,
+        "{at_the_gate} of 4,000 passed, at most {most} may"
+    );
+    assert_eq!(passed(&bench.run_all(&many(5432))), 4_000);
+    let ack = Frame::tcp(("192.168.1.7", 10_000), (HOST, 22), ACK);
+    assert_eq!(bench.ask(&ack).expect("an answer").reason, Reason::NoConnection);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::sources::{Source, Sources};
 
 /// A module of pgfw and the modules it must not know, since they stand above it or beside it.
-const FORBIDDEN: [(&str, &[&str]); 10] = [
+const FORBIDDEN: [(&str, &[&str]); 11] = [
     (
         "config",
         &[
@@ -53,6 +53,13 @@ const FORBIDDEN: [(&str, &[&str]); 10] = [
         "api",
         &[
             "cli", "daemon", "gate", "client", "datapath", "postgres", "ledger",
+        ],
+    ),
+    (
+        "gate",
+        &[
+            "cli", "ops", "daemon", "client", "config", "policy", "datapath", "host", "ledger", "postgres",
+            "observe",
         ],
     ),
     (

@@ -390,7 +390,8 @@ fn the_settings_are_kept_whole() {
         dhcp_client: 1,
         track: 1,
         stp: 1,
-        pad: [0; 3],
+        pad: 0,
+        gate_port: 5430,
         ether_types: std::array::from_fn(|place| 0x8000 + place as u16),
     };
     assert_eq!(Prefixes::new(3, &settings).settings(), settings);

@@ -220,7 +220,7 @@ impl Verified {
             let by = match &opening.origin {
                 Origin::Config(name) => format!("`allow` of {name}"),
                 Origin::Entry(_) => "`pgfw allow`".to_owned(),
-                Origin::Identity(_) | Origin::Login(_) => continue,
+                Origin::Identity(_) | Origin::Login(_) | Origin::Lease(_) => continue,
             };
             if opening.service == *service && opening.answer == Answer::Allow {
                 as_such.insert(format!(

@@ -17,7 +17,7 @@ const PRIORITIES: PriorityMappings = PriorityMappings {
 };
 
 /// Sets it up for this process.
-pub(super) fn open() {
+pub(crate) fn open(name: &str) {
     let filter = EnvFilter::try_from_env("PGFW_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // Set by the service manager where standard error is the journal's (systemd.exec(5)).
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
@@ -27,7 +27,7 @@ pub(super) fn open() {
             .with(filter)
             .with(
                 journal
-                    .with_syslog_identifier("pgfw".into())
+                    .with_syslog_identifier(name.into())
                     .with_field_prefix(Some("PGFW".into()))
                     .with_priority_mappings(PRIORITIES),
             )

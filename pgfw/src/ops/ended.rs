@@ -1,0 +1,35 @@
+//! What has ended is forgotten, and said.
+
+use super::Engine;
+use super::lease_events::{LeaseEnd, LeaseEvent, say};
+use crate::clock::Now;
+use crate::failure::Failure;
+use crate::ledger::PrunedLeases;
+
+impl Engine {
+    /// Entries and leases that count no more leave the ledger; the tables have forgotten them already.
+    ///
+    /// # Errors
+    /// A ledger that takes no change.
+    pub(super) fn forget_ended(&mut self) -> Result<(), Failure> {
+        let before = self.ledger.version()?;
+        for entry in self.ledger.prune(&Now::read(), &self.boot_id)? {
+            tracing::info!(net = %entry.net, kind = ?entry.kind, "ended");
+        }
+        let PrunedLeases { over, revoked } = self.ledger.prune_leases(&Now::read(), &self.boot_id)?;
+        for (leases, how) in [(over, LeaseEnd::Time), (revoked, LeaseEnd::Revoked)] {
+            for lease in &leases {
+                say(&LeaseEvent::Ended { lease, how });
+            }
+        }
+        // What has ended counted no more.
+        let after = self.ledger.version()?;
+        if let Some(settled) = &mut self.settled
+            && settled.version == before
+            && after.is_own_since(&before)
+        {
+            settled.version = after;
+        }
+        Ok(())
+    }
+}
