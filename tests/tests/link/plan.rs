@@ -296,6 +296,12 @@ fn a_plan_says_what_it_takes_and_what_it_did_not_see() {
     assert_eq!(stage.pgfw.pgfw(&["pg", "plan", "--quiet", "--all"]).code, Some(2));
     let other = pgfw_tests::lab::run(&mut stage.pgfw.command_as_user("nobody", &["pg", "plan"]));
     assert_fails(&other, 3, &["needs root"]);
+    stage.configure("manage = \"render\"", "");
+    let said = plan(&stage);
+    assert!(
+        said["notes"].to_string().contains("only writes to /var/lib/pgfw"),
+        "{said:#}"
+    );
     stage.configure("manage = \"none\"", "");
     assert_fails(
         &stage.pgfw.pgfw(&["pg", "plan", "main"]),

@@ -133,7 +133,10 @@ impl Atoms {
                 .filter(|n| singled(n))
                 .map(Name::Named),
         );
-        roles.extend(bytes(&known.certificates).into_iter().map(Name::Named));
+        // Without a map a certificate's name is a role's, where there is one.
+        let is_there = |name: &&String| known.roles.is_empty() || known.roles.contains(name);
+        let certificates = known.certificates.iter().filter(is_there);
+        roles.extend(certificates.map(|name| Name::Named(name.clone().into_bytes())));
         let singled = |name: &[u8]| both.iter().any(|one| one.singles_out_database(name));
         databases.extend(
             bytes(&known.databases)

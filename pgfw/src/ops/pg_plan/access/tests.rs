@@ -184,7 +184,7 @@ fn authorities_differ() {
 #[test]
 fn names_that_are_there_count() {
     let known = Known {
-        roles: vec!["anna".to_owned(), "bob".to_owned()],
+        roles: ["anna", "bob", "carol"].map(str::to_owned).into(),
         databases: vec!["app1".to_owned(), "other".to_owned()],
         certificates: vec!["carol".to_owned()],
     };
