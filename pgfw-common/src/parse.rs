@@ -130,7 +130,7 @@ impl Segment {
 
     /// Keeps what was found at the port.
     #[inline(always)]
-    pub fn keep(&mut self, found: Option<(ServiceRow, Admission)>) {
+    pub const fn keep(&mut self, found: Option<(ServiceRow, Admission)>) {
         self.said = match found {
             None => 0,
             Some((row, admission)) => {

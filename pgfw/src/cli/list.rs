@@ -29,7 +29,10 @@ impl List {
                     match (&because.origin, because.net == network.net) {
                         // An entry is named by its network.
                         (_, true) | (Origin::Entry(_), false) => describe(because),
-                        (Origin::Config(_) | Origin::Identity(_) | Origin::Login(_), false) => {
+                        (
+                            Origin::Config(_) | Origin::Identity(_) | Origin::Login(_) | Origin::Lease(_),
+                            false,
+                        ) => {
                             format!("{} for {}", describe(because), because.net)
                         }
                     },

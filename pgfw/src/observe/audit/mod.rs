@@ -55,11 +55,19 @@ pub enum Event {
         source: IpAddr,
         until: String,
     },
+    /// Only who has shown a certificate of a client authority of this host gets as far as to be refused.
     LeaseRefused {
+        /// `null` where the certificate proves nothing.
+        identity: Option<String>,
+        serial: Option<String>,
         source: IpAddr,
-        /// `null` where none was shown.
-        certificate: Option<String>,
         reason: String,
+    },
+    LeaseEnded {
+        identity: String,
+        serial: String,
+        source: IpAddr,
+        reason: &'static str,
     },
     CertificateIssued {
         identity: String,
@@ -163,6 +171,7 @@ impl Event {
         match self {
             Event::LeaseGranted { .. } => "lease_granted",
             Event::LeaseRefused { .. } => "lease_refused",
+            Event::LeaseEnded { .. } => "lease_ended",
             Event::CertificateIssued { .. } => "certificate_issued",
             Event::CertificateRenewed { .. } => "certificate_renewed",
             Event::CertificateRevoked { .. } => "certificate_revoked",
@@ -183,6 +192,7 @@ impl Event {
             | Event::UnknownCertificate { .. }
             | Event::RecordsLost { .. } => true,
             Event::LeaseGranted { .. }
+            | Event::LeaseEnded { .. }
             | Event::CertificateIssued { .. }
             | Event::CertificateRenewed { .. }
             | Event::CertificateRevoked { .. }

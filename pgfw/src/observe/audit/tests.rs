@@ -104,9 +104,16 @@ fn examples() -> Vec<Event> {
             until: "2026-11-27T04:05:21Z".into(),
         },
         Event::LeaseRefused {
+            identity: Some("alice".into()),
+            serial: Some("2f1c6b0e9d5a4c3b8a7f6e5d4c3b2a19".into()),
             source: "198.51.100.7".parse().unwrap(),
-            certificate: Some("CN=alice".into()),
-            reason: "the certificate is revoked".into(),
+            reason: "198.51.100.7 is denied".into(),
+        },
+        Event::LeaseEnded {
+            identity: "alice".into(),
+            serial: "2f1c6b0e9d5a4c3b8a7f6e5d4c3b2a19".into(),
+            source: "198.51.100.7".parse().unwrap(),
+            reason: "given back",
         },
         Event::RecordsLost {
             cluster: None,
@@ -126,6 +133,7 @@ fn examples() -> Vec<Event> {
             | Event::UnknownCertificate { .. }
             | Event::LeaseGranted { .. }
             | Event::LeaseRefused { .. }
+            | Event::LeaseEnded { .. }
             | Event::RecordsLost { .. } => {}
         }
     }
