@@ -17,6 +17,7 @@ mod off;
 mod output;
 mod passphrase;
 mod pg;
+mod pg_adopt;
 mod pg_trial;
 mod pg_verify;
 mod pg_who;

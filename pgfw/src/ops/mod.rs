@@ -42,7 +42,7 @@ pub use generations::Confirmation;
 pub use off::{Removed, off};
 pub use opened::{Opened, Shut, Why};
 pub use passphrase::{give_passphrase, passphrase_given};
-pub use pg::{clusters_to_apply, clusters_to_follow, clusters_to_release, pg_release};
+pub use pg::{clusters_to_apply, clusters_to_follow, clusters_to_release, pg_adopt, pg_release};
 pub use pg_verify::{Class, Finding, Verified, clusters_to_verify, pg_verify};
 pub use pg_who::{Asked, Line, Question, Verdict, Who, pg_who};
 pub use refresh::Round;
