@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use pgfw_tests::lab::{Child, Instance, Namespace, PATIENCE, PgCluster, Psql, Site, address, eventually, run};
+use pgfw_tests::lab::{
+    Child, Instance, Namespace, PATIENCE, PgCluster, Psql, Site, address, eventually, run,
+};
 use serde_json::Value;
 
 use super::stage::Stage;
@@ -112,21 +114,51 @@ fn grown(site: &Site) -> Stage<'_> {
     site.db.write(folder.join("odd_roles"), ODD);
     let tls = "/etc/postgresql/tls";
     let mut openssl = site.db.command("openssl");
-    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3"]);
-    openssl.args(["-subj", "/CN=db.example.com", "-addext", "subjectAltName=DNS:db.example.com,IP:10.10.0.10"]);
-    openssl.args(["-keyout", "/etc/postgresql/tls.key", "-out", "/etc/postgresql/tls.crt"]);
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "3",
+    ]);
+    openssl.args([
+        "-subj",
+        "/CN=db.example.com",
+        "-addext",
+        "subjectAltName=DNS:db.example.com,IP:10.10.0.10",
+    ]);
+    openssl.args([
+        "-keyout",
+        "/etc/postgresql/tls.key",
+        "-out",
+        "/etc/postgresql/tls.crt",
+    ]);
     run(&mut openssl).expect_success();
-    run(site.db.command("chown").args(["postgres:", "/etc/postgresql/tls.key"])).expect_success();
+    run(site
+        .db
+        .command("chown")
+        .args(["postgres:", "/etc/postgresql/tls.key"]))
+    .expect_success();
+    // Settings of several files: where the rules are is said by one that is included, and what stands behind the included
+    // folder has the last word.
+    site.db.write(
+        folder.join("conf.d/grown.conf"),
+        &format!(
+            "ssl_cert_file = '{tls}.crt'\nssl_key_file = '{tls}.key'\nhba_file = '{}/grown_hba.conf'\n",
+            folder.display()
+        ),
+    );
     let conf = folder.join("postgresql.conf");
     let text = site.db.read(&conf);
-    site.db.write(
-        &conf,
-        &format!("{text}\nssl = on\nssl_cert_file = '{tls}.crt'\nssl_key_file = '{tls}.key'\nlog_statement = 'mod'\n"),
-    );
-    // Where the last word is another file's, and where the rules are is said by a file that is included.
-    let included = folder.join("conf.d/place.conf");
-    site.db.write(&included, &format!("hba_file = '{}/grown_hba.conf'\n", folder.display()));
-    site.db.within(|| fs::rename(folder.join("pg_hba.conf"), folder.join("grown_hba.conf"))).unwrap();
+    site.db
+        .write(&conf, &format!("{text}\nssl = on\nlog_statement = 'mod'\n"));
+    site.db
+        .within(|| fs::rename(folder.join("pg_hba.conf"), folder.join("grown_hba.conf")))
+        .unwrap();
     stage
 }
 
@@ -151,6 +183,7 @@ fn what_is_adopted_of_a_running_server_keeps_who_gets_in() {
         "without any proof (trust)",
         "log_connections; `alter system reset` takes it out",
         "statements = \"mod\"",
+        "log_statement (line ",
         "server_names = [\"db.example.com\", \"10.10.0.10\"]",
         "left out, since they have no password and so do not get in: postgres, silent, trusted",
         "plaintext: it lets clients in without TLS from 10.20.0.0/16",
@@ -159,7 +192,9 @@ fn what_is_adopted_of_a_running_server_keeps_who_gets_in() {
         assert!(words.contains(expected), "no {expected:?} in:\n{text}");
     }
 
-    stage.pgfw.configure(&format!("[firewall]\ninterfaces = [\"eth0\"]\n\n{text}"));
+    stage
+        .pgfw
+        .configure(&format!("[firewall]\ninterfaces = [\"eth0\"]\n\n{text}"));
     stage.pgfw.ok(&["config", "check"]);
     stage.pgfw.ok(&["ca", "init"]);
     stage.pgfw.ok(&["cert", "server"]);
@@ -177,10 +212,14 @@ fn what_is_adopted_of_a_running_server_keeps_who_gets_in() {
         .set("user", "standby")
         .set("password", "standby")
         .set("replication", "true");
-    assert!(replicates.query("identify_system").success());
+    assert!(replicates.query("IDENTIFY_SYSTEM").success());
 
     // What is pgfw's is not adopted again.
-    assert_fails(&stage, &["pg", "adopt"], &["15/main is pgfw's already", "grown_hba.conf"]);
+    assert_fails(
+        &stage,
+        &["pg", "adopt"],
+        &["15/main is pgfw's already", "grown_hba.conf"],
+    );
 }
 
 /// A bare data directory beside a Debian cluster, and things that are broken: each named, the others printed all the same.
@@ -188,11 +227,18 @@ fn what_is_adopted_of_a_running_server_keeps_who_gets_in() {
 fn each_server_is_found_by_its_own_files_and_what_is_broken_is_named() {
     let site = Site::new();
     let mut stage = grown(&site);
+    stage.cluster.restart();
     let db = &site.db;
     // Never started, another port; its settings are in the data directory, and name other places.
     let as_postgres = |program: &str, arguments: &[&str]| {
-        let mut command: Command = db.command_as_user(format!("/usr/lib/postgresql/15/bin/{program}"), "postgres");
-        run(command.args(arguments).current_dir("/").env_clear().env("LC_ALL", "C")).expect_success()
+        let mut command: Command =
+            db.command_as_user(format!("/usr/lib/postgresql/15/bin/{program}"), "postgres");
+        run(command
+            .args(arguments)
+            .current_dir("/")
+            .env_clear()
+            .env("LC_ALL", "C"))
+        .expect_success()
     };
     db.within(|| {
         fs::create_dir_all("/var/lib/pgsql/15").unwrap();
@@ -200,11 +246,20 @@ fn each_server_is_found_by_its_own_files_and_what_is_broken_is_named() {
         nix::unistd::chown("/var/lib/pgsql/15", Some(postgres.uid), None).unwrap();
     });
     let data = "/var/lib/pgsql/15/data";
-    as_postgres("initdb", &["-D", data, "--no-sync", "--no-locale", "--no-instructions"]);
+    as_postgres(
+        "initdb",
+        &["-D", data, "--no-sync", "--no-locale", "--no-instructions"],
+    );
     let conf = format!("{data}/postgresql.conf");
     let former = db.read(&conf);
-    db.write(&conf, &format!("{former}\nport = 5444\nident_file = 'maps'\ninclude 'more.conf'\n"));
-    db.write(format!("{data}/more.conf"), "hba_file = 'rules'\nlisten_addresses = '10.10.0.10, localhost'\n");
+    db.write(
+        &conf,
+        &format!("{former}\nport = 5444\nident_file = '{data}/maps'\ninclude 'more.conf'\n"),
+    );
+    db.write(
+        format!("{data}/more.conf"),
+        &format!("hba_file = '{data}/rules'\nlisten_addresses = '10.10.0.10, localhost'\n"),
+    );
     db.write(
         format!("{data}/rules"),
         "# Ansible managed\nlocal all all peer map=m\nhostssl app alice 10.20.0.0/16 scram-sha-256\n\
@@ -213,17 +268,35 @@ fn each_server_is_found_by_its_own_files_and_what_is_broken_is_named() {
     db.write(format!("{data}/maps"), "m root alice\n");
     // A cluster whose settings do not parse, and one whose file is gone.
     db.write("/etc/postgresql/15/broken/postgresql.conf", "port = \n= 5\n");
-    run(db.command("chown").args(["-R", "postgres:", "/etc/postgresql/15/broken"])).expect_success();
-    db.within(|| fs::create_dir_all("/etc/postgresql/15/gone")).unwrap();
+    run(db
+        .command("chown")
+        .args(["-R", "postgres:", "/etc/postgresql/15/broken"]))
+    .expect_success();
+    db.within(|| fs::create_dir_all("/etc/postgresql/15/gone"))
+        .unwrap();
 
     let outcome = stage.pgfw.pgfw(&["pg", "adopt"]);
     assert_eq!(outcome.code, Some(1), "{}", outcome.stdout);
     assert_eq!(outcome.stderr.lines().count(), 2, "{}", outcome.stderr);
-    for (line, words) in outcome.stderr.lines().zip(["15/gone", "15/broken/postgresql.conf"]) {
+    for (line, words) in outcome
+        .stderr
+        .lines()
+        .zip(["15/gone", "15/broken/postgresql.conf"])
+    {
         assert!(line.contains(words), "{line}");
-        assert!(outcome.stdout.replace("\n# ", " ").contains(line.trim_start_matches("pgfw: ")), "{}", outcome.stdout);
+        assert!(
+            outcome
+                .stdout
+                .replace("\n# ", " ")
+                .contains(line.trim_start_matches("pgfw: ")),
+            "{}",
+            outcome.stdout
+        );
     }
-    stage.pgfw.configure(&format!("[firewall]\ninterfaces = [\"eth0\"]\n\n{}", outcome.stdout));
+    stage.pgfw.configure(&format!(
+        "[firewall]\ninterfaces = [\"eth0\"]\n\n{}",
+        outcome.stdout
+    ));
     stage.pgfw.ok(&["config", "check"]);
     let said = outcome.stdout.replace("\n#   ", " ");
     for expected in [
@@ -243,7 +316,16 @@ fn each_server_is_found_by_its_own_files_and_what_is_broken_is_named() {
     stage.cluster.stop();
     db.write("/run/late_rules", "host app bob 10.20.0.0/16 md5\n");
     let mut command = db.command_as_user("/usr/lib/postgresql/15/bin/postgres", "postgres");
-    command.args(["-D", data, "-p", "5455", "-c", "hba_file=/run/late_rules", "-k", "/tmp"]);
+    command.args([
+        "-D",
+        data,
+        "-p",
+        "5455",
+        "-c",
+        "hba_file=/run/late_rules",
+        "-k",
+        "/tmp",
+    ]);
     command.current_dir("/").env_clear().env("LC_ALL", "C");
     let mut server = Child::start(&mut command).talkative();
     eventually("the server runs", PATIENCE, || {

@@ -12,7 +12,10 @@ use crate::config::Location;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Place {
     /// Of /etc/postgresql.
-    Debian { major: u16, name: String },
+    Debian {
+        major: u16,
+        name: String,
+    },
     Data(PathBuf),
 }
 
@@ -111,7 +114,11 @@ fn folders(root: &Path, problems: &mut Vec<String>) -> Vec<PathBuf> {
             return Vec::new();
         }
     };
-    let mut found: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
+    let mut found: Vec<PathBuf> = entries
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.is_dir())
+        .collect();
     found.sort();
     found
 }
@@ -145,9 +152,13 @@ fn running() -> Vec<PathBuf> {
 
 /// Where the packages of the PostgreSQL project's yum repository, plain builds and images put one.
 fn usual() -> Vec<PathBuf> {
-    let mut all: Vec<PathBuf> = ["/var/lib/pgsql/data", "/var/lib/postgresql/data", "/usr/local/pgsql/data"]
-        .map(PathBuf::from)
-        .into();
+    let mut all: Vec<PathBuf> = [
+        "/var/lib/pgsql/data",
+        "/var/lib/postgresql/data",
+        "/usr/local/pgsql/data",
+    ]
+    .map(PathBuf::from)
+    .into();
     let by_major = fs::read_dir("/var/lib/pgsql").into_iter().flatten().flatten();
     all.extend(by_major.map(|entry| entry.path().join("data")));
     all.retain(|path| path.join("PG_VERSION").is_file() && path.join("postgresql.conf").is_file());
@@ -173,7 +184,10 @@ mod tests {
         let titles: Vec<String> = found.iter().map(Place::title).collect();
         assert_eq!(titles, ["15/main", "16/main"]);
         assert_eq!(problems.len(), 1);
-        assert!(problems[0].contains("15/other/postgresql.conf cannot be read"), "{problems:?}");
+        assert!(
+            problems[0].contains("15/other/postgresql.conf cannot be read"),
+            "{problems:?}"
+        );
         assert!(debian(&root.path().join("nowhere"), &mut problems).is_empty());
         assert_eq!(problems.len(), 1);
     }

@@ -40,7 +40,8 @@ pub(super) fn of_line(line: &HbaLine, ident: &Ident, superuser: &str) -> Option<
         ));
     } else if has("ldapbindpasswd") || has("radiussecrets") {
         lost = Some(
-            "refused until you put the line here as it stands: it holds a secret, which is not printed".to_owned(),
+            "refused until you put the line here as it stands: it holds a secret, which is not printed"
+                .to_owned(),
         );
     }
     match line.method {
@@ -86,9 +87,13 @@ pub(super) fn of_line(line: &HbaLine, ident: &Ident, superuser: &str) -> Option<
             });
             let words: Option<Vec<String>> = options.collect();
             match words {
-                Some(options) => [line.method.name().to_owned()].into_iter().chain(options).collect(),
+                Some(options) => [line.method.name().to_owned()]
+                    .into_iter()
+                    .chain(options)
+                    .collect(),
                 None => {
-                    lost = Some("refused then: an option of it is no text that pgfw.toml can hold".to_owned());
+                    lost =
+                        Some("refused then: an option of it is no text that pgfw.toml can hold".to_owned());
                     vec!["reject".to_owned()]
                 }
             }

@@ -12,7 +12,7 @@ use super::super::{PostgresError, Rules, Server, Sql};
 use super::certificate::{self, Served};
 use super::find::Place;
 use super::managers::{self, Traces};
-use super::options::{Options, named_in};
+use super::options::{Options, behind_directory, named_in};
 use super::sections::Note;
 use super::text::{shown, string};
 use super::{Draft, Known, Role, Secret, Translation, translate};
@@ -28,7 +28,10 @@ pub(super) fn survey(
     let title = place.title();
     let left_out = |error: PostgresError| {
         let Failure { message, remedy, .. } = Failure::from(error);
-        format!("{}: {message}, so it is left out. {remedy}", shown(title.as_bytes()))
+        format!(
+            "{}: {message}, so it is left out. {remedy}",
+            shown(title.as_bytes())
+        )
     };
     if let Place::Data(path) = place
         && let Ok(metadata) = fs::metadata(path)
@@ -46,10 +49,23 @@ pub(super) fn survey(
     seen.push(id);
 
     let options = Options::parse(&read_note(&server.data.join("postmaster.opts")).unwrap_or_default());
-    for (name, file) in [("hba_file", &mut server.hba_file), ("ident_file", &mut server.ident_file)] {
+    for (name, file) in [
+        ("hba_file", &mut server.hba_file),
+        ("ident_file", &mut server.ident_file),
+    ] {
         if let Some(value) = options.setting(name) {
             *file = server.data.join(value);
         }
+    }
+    let running = server.running();
+    let sql = running.as_ref().map(|running| Sql::connect_to(&server, running));
+    if let Some(Ok(sql)) = &sql
+        && let Ok([hba, ident]) = files(sql)
+        && hba.is_absolute()
+        && ident.is_absolute()
+    {
+        server.hba_file = hba;
+        server.ident_file = ident;
     }
     let read = |path: &Path| {
         let bytes = server.owner.act(|| Disk.read(path)).unwrap_or_default();
@@ -64,10 +80,7 @@ pub(super) fn survey(
         ));
     }
     let rules = Rules::of(&server).map_err(left_out)?;
-    let running = server.running();
-    let asked = running
-        .as_ref()
-        .map(|running| Sql::connect_to(&server, running).and_then(|sql| known(&sql)));
+    let asked = sql.map(|sql| sql.and_then(|sql| known(&sql)));
     let mut notes = Vec::new();
     let known = match asked {
         Some(Ok(known)) => known,
@@ -82,7 +95,10 @@ pub(super) fn survey(
             Known::default()
         }
     };
-    let (conf, auto_conf) = (read(&server.config_file), read(&server.data.join("postgresql.auto.conf")));
+    let (conf, auto_conf) = (
+        read(&server.config_file),
+        read(&server.data.join("postgresql.auto.conf")),
+    );
     let names = names_in(&[Some(server.data.as_path()), server.config_file.parent()]);
     let yml = patroni_yml(&server.data);
     let traces = Traces {
@@ -98,8 +114,16 @@ pub(super) fn survey(
         notes.push(says(why));
     }
     last_words(&options, &auto_conf, &mut notes);
+    behind(&conf, &server.config_file, &mut notes);
     let superuser = &server.owner.name;
-    let translation = translate(&rules.hba, &rules.ident, &known, &rules.live, rules.ssl, superuser);
+    let translation = translate(
+        &rules.hba,
+        &rules.ident,
+        &known,
+        &rules.live,
+        rules.ssl,
+        superuser,
+    );
     let translation = if let Some(problem) = rules.hba.errors.first() {
         problems.push(format!(
             "{problem}: a server does not load that file, so its rules are left out. Correct it, then adopt again."
@@ -120,7 +144,9 @@ pub(super) fn survey(
         translation
     };
     if let Some(problem) = rules.ident.errors.first() {
-        notes.push(differs(format!("{problem}: a server does not load that file of maps")));
+        notes.push(differs(format!(
+            "{problem}: a server does not load that file of maps"
+        )));
     }
     let setting = |name: &'static str| match options.setting(name) {
         Some(value) => Ok(value.to_owned()),
@@ -130,7 +156,8 @@ pub(super) fn survey(
         let ssl = setting("ssl")? == "on";
         if !ssl {
             notes.push(differs(
-                "ssl is off: everybody comes in plaintext today, and over TLS then (sslmode=prefer will do)".to_owned(),
+                "ssl is off: everybody comes in plaintext today, and over TLS then (sslmode=prefer will do)"
+                    .to_owned(),
             ));
         }
         let min_tls = min_tls(&setting("ssl_min_protocol_version")?, ssl, &mut notes);
@@ -139,7 +166,13 @@ pub(super) fn survey(
             true => certificate::served(&read(&certificate)).unwrap_or_default(),
             false => Served::default(),
         };
-        let server_files = server_files(&server, &served, &certificate, &setting("ssl_key_file")?, &mut notes);
+        let server_files = server_files(
+            &server,
+            &served,
+            &certificate,
+            &setting("ssl_key_file")?,
+            &mut notes,
+        );
         Ok(Draft {
             title: title.clone(),
             wish: wish(place, server.major),
@@ -150,7 +183,10 @@ pub(super) fn survey(
             location: place.location(&server.config_file),
             port: match &running {
                 Some(running) => running.port,
-                None => options.setting("port").and_then(|p| p.parse().ok()).unwrap_or(server.port),
+                None => options
+                    .setting("port")
+                    .and_then(|p| p.parse().ok())
+                    .unwrap_or(server.port),
             },
             manage,
             server_names: server_names(served.names, &mut notes),
@@ -158,7 +194,10 @@ pub(super) fn survey(
             listen_addresses: list(&setting("listen_addresses")?),
             min_tls,
             // A list of events from 18 on.
-            connections: !matches!(setting("log_connections")?.as_str(), "off" | "" | "false" | "no" | "0"),
+            connections: !matches!(
+                setting("log_connections")?.as_str(),
+                "off" | "" | "false" | "no" | "0"
+            ),
             statements: setting("log_statement")?,
             notes: Vec::new(),
             translation,
@@ -211,8 +250,30 @@ fn cluster(place: &Place) -> Result<Cluster, String> {
     let text = format!("[[postgres]]\nname = \"adopted\"\n{lines}");
     let config = Config::parse(&text, Path::new("pgfw.toml"));
     let cluster = config.ok().and_then(|config| config.postgres.into_iter().next());
-    let unnameable = || format!("{} cannot be named in pgfw.toml, so it is left out.", shown(title.as_bytes()));
-    cluster.map(|c| Cluster { name: shown(title.as_bytes()), ..c }).ok_or_else(unnameable)
+    let unnameable = || {
+        format!(
+            "{} cannot be named in pgfw.toml, so it is left out.",
+            shown(title.as_bytes())
+        )
+    };
+    cluster
+        .map(|c| Cluster {
+            name: shown(title.as_bytes()),
+            ..c
+        })
+        .ok_or_else(unnameable)
+}
+
+/// The files that a server goes by: a relative name counts from where it was started, which nobody else knows.
+fn files(sql: &Sql) -> Result<[PathBuf; 2], PostgresError> {
+    let both = sql.column(
+        "select pg_catalog.current_setting(name) from pg_catalog.unnest(array['hba_file', 'ident_file']) name",
+        &[],
+    )?;
+    let [hba, ident] = both.as_slice() else {
+        return Ok(Default::default());
+    };
+    Ok([PathBuf::from(hba), PathBuf::from(ident)])
 }
 
 /// Roles that may log in, and databases that take connections.
@@ -246,35 +307,47 @@ fn known(sql: &Sql) -> Result<Known, PostgresError> {
 }
 
 fn names_in(folders: &[Option<&Path>]) -> Vec<String> {
-    let entries = folders.iter().flatten().filter_map(|folder| fs::read_dir(folder).ok());
+    let entries = folders
+        .iter()
+        .flatten()
+        .filter_map(|folder| fs::read_dir(folder).ok());
     let entries = entries.flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    entries
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
 }
 
 /// A file of Patroni's settings that is about this data directory.
 fn patroni_yml(data: &Path) -> Option<String> {
-    let mut files = vec![PathBuf::from("/etc/patroni.yml"), PathBuf::from("/etc/patroni.yaml")];
+    let mut files = vec![
+        PathBuf::from("/etc/patroni.yml"),
+        PathBuf::from("/etc/patroni.yaml"),
+    ];
     let folder = fs::read_dir("/etc/patroni").into_iter().flatten().flatten();
     files.extend(folder.map(|entry| entry.path()));
     files.sort();
     let names_it = |text: &str| {
-        let values = text.lines().filter_map(|line| line.trim().strip_prefix("data_dir:"));
-        values.map(|v| v.split(" #").next().unwrap_or(v).trim().trim_matches(['"', '\'']))
+        let values = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("data_dir:"));
+        values
+            .map(|v| v.split(" #").next().unwrap_or(v).trim().trim_matches(['"', '\'']))
             .any(|value| Path::new(value) == data)
     };
     let is_yml = |path: &&PathBuf| path.extension().is_some_and(|e| e == "yml" || e == "yaml");
-    let found = files.iter().filter(is_yml).find(|path| fs::read_to_string(path).is_ok_and(|t| names_it(&t)));
+    let found = files
+        .iter()
+        .filter(is_yml)
+        .find(|path| fs::read_to_string(path).is_ok_and(|t| names_it(&t)));
     found.map(|path| path.display().to_string())
 }
 
 /// The settings of which pgfw would not have the last word.
 fn last_words(options: &Options, auto_conf: &str, notes: &mut Vec<Note>) {
-    let is_pgfws = |name: &str| {
-        matches!(name, "listen_addresses" | "port" | "log_connections" | "log_disconnections" | "log_statement")
-            || name.starts_with("ssl")
-    };
-    let names: Vec<&str> = options.names().into_iter().filter(|n| is_pgfws(n) || n.ends_with("_file")).collect();
-    let names: Vec<&str> = names.into_iter().filter(|n| *n != "config_file").collect();
+    let names = options.names().into_iter();
+    let names: Vec<&str> = names
+        .filter(|name| is_pgfws(name) || matches!(*name, "hba_file" | "ident_file"))
+        .collect();
     if !names.is_empty() {
         notes.push(differs(format!(
             "on the server's command line (postmaster.opts), which has the last word over pgfw's settings: {}; take it \
@@ -290,6 +363,36 @@ fn last_words(options: &Options, auto_conf: &str, notes: &mut Vec<Note>) {
             names.join(", ")
         )));
     }
+}
+
+/// pgfw's settings are a file of the directory that postgresql.conf includes, where it includes one.
+fn behind(conf: &str, file: &Path, notes: &mut Vec<Note>) {
+    let mut set = behind_directory(conf);
+    set.retain(|(_, name)| is_pgfws(name) || name.starts_with("include"));
+    if set.is_empty() {
+        return;
+    }
+    let set: Vec<String> = set
+        .into_iter()
+        .map(|(line, name)| format!("{name} (line {line})"))
+        .collect();
+    notes.push(differs(format!(
+        "in {} behind include_dir, so with the last word over pgfw's settings: {}; move it before that line",
+        shown(file.as_os_str().as_encoded_bytes()),
+        set.join(", ")
+    )));
+}
+
+/// What pgfw.conf sets (settings.rs).
+fn is_pgfws(name: &str) -> bool {
+    let plain = [
+        "listen_addresses",
+        "port",
+        "log_connections",
+        "log_disconnections",
+        "log_statement",
+    ];
+    plain.contains(&name) || name.starts_with("ssl")
 }
 
 fn min_tls(value: &str, ssl: bool, notes: &mut Vec<Note>) -> &'static str {
@@ -337,13 +440,19 @@ fn server_names(served: Vec<String>, notes: &mut Vec<Note>) -> Vec<String> {
     notes.push(says(
         "server_names: the names by which clients connect, for those that check it (sslmode=verify-full)",
     ));
-    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    host.filter(|name| certificate::is_host_name(name)).into_iter().collect()
+    let host = nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok());
+    host.filter(|name| certificate::is_host_name(name))
+        .into_iter()
+        .collect()
 }
 
 /// A list as guc.c reads one: commas, blanks, quotes around a name.
 fn list(text: &str) -> Vec<String> {
-    let names = text.split(',').map(|name| name.trim().trim_matches('"').to_owned());
+    let names = text
+        .split(',')
+        .map(|name| name.trim().trim_matches('"').to_owned());
     names.filter(|name| !name.is_empty()).collect()
 }
 
@@ -358,7 +467,11 @@ fn wish(place: &Place, major: u16) -> String {
         }
     };
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let name: String = name.chars().map(|c| if fits(c) { c } else { '-' }).take(50).collect();
+    let name: String = name
+        .chars()
+        .map(|c| if fits(c) { c } else { '-' })
+        .take(50)
+        .collect();
     let name = name.trim_start_matches(['.', '-']).to_owned();
     match name.parse::<f32>() {
         _ if name.is_empty() => format!("pg{major}"),

@@ -93,7 +93,7 @@ impl<'a> Table<'a> {
             for target in &table.targets {
                 let mut matching = Vec::new();
                 for (n, shape) in shapes.iter().enumerate() {
-                        match (of_role[n].clone(), shape.target(role, target, world)) {
+                    match (of_role[n].clone(), shape.target(role, target, world)) {
                         (_, Truth::No) | (Truth::No, Truth::Yes | Truth::Unknown(_)) => {}
                         (Truth::Yes, Truth::Yes) => matching.push(n),
                         (Truth::Unknown(doubt), _) | (_, Truth::Unknown(doubt)) => {
@@ -101,9 +101,9 @@ impl<'a> Table<'a> {
                         }
                     }
                 }
-                let decided = seen.entry(matching).or_insert_with_key(|matching| {
-                    Rc::new(decide(lines, &table.places, matching, ssl))
-                });
+                let decided = seen
+                    .entry(matching)
+                    .or_insert_with_key(|matching| Rc::new(decide(lines, &table.places, matching, ssl)));
                 table.pairs.push(Rc::clone(decided));
             }
         }
@@ -129,7 +129,9 @@ impl<'a> Table<'a> {
 
     /// Whether anything at all comes to a line, of what is known.
     pub(super) fn is_reached(&self, line: usize) -> bool {
-        self.pairs.iter().any(|pair| pair.0.iter().any(|(n, _)| *n == line))
+        self.pairs
+            .iter()
+            .any(|pair| pair.0.iter().any(|(n, _)| *n == line))
     }
 }
 

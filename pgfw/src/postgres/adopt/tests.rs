@@ -38,11 +38,18 @@ impl World for Here {
     }
     fn addresses_of(&self, name: &str) -> Option<Vec<IpAddr>> {
         let address = IpAddr::from([192, 0, 2, 9]);
-        Some((name == "app.example.com").then_some(address).into_iter().collect())
+        Some(
+            (name == "app.example.com")
+                .then_some(address)
+                .into_iter()
+                .collect(),
+        )
     }
 }
 
-const ROLES: [&str; 8] = ["alice", "bob", "carol", "grp", "my role", "quo\"te", "a/slash", "all"];
+const ROLES: [&str; 8] = [
+    "alice", "bob", "carol", "grp", "my role", "quo\"te", "a/slash", "all",
+];
 const DATABASES: [&str; 5] = ["alice", "app", "grp", "postgres", "my db"];
 
 fn known() -> Known {
@@ -108,7 +115,10 @@ fn logins(text: &str) -> String {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let lines = lines.skip_while(|line| *line != "[[login]]");
     let lines = lines.map(|line| line.split("  # ").next().unwrap_or_default());
-    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    lines
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn login(keys: &str) -> String {
@@ -131,7 +141,9 @@ fn lines_become_logins() {
         // Every role that has a password; every database, those to come as well.
         (
             "hostssl all all 10.0.0.0/8 scram-sha-256",
-            login(&format!("name = \"main-logins\"\n{SCRAM}{all}\nnetworks = [\"10.0.0.0/8\"]")),
+            login(&format!(
+                "name = \"main-logins\"\n{SCRAM}{all}\nnetworks = [\"10.0.0.0/8\"]"
+            )),
         ),
         (
             "host app +grp 127.0.0.0 255.0.0.0 scram-sha-256",
@@ -210,26 +222,56 @@ fn what_cannot_be_said_is_said_to_be_missing() {
         ("host all all 10.0.0.0/8 gss", "Kerberos"),
         ("host all all 10.0.0.0/8 pam", "PAM"),
         ("host all all 10.0.0.0/8 ldap ldapserver=x ldapprefix=y", "LDAP"),
-        ("host all all 10.0.0.0/8 radius radiusservers=x radiussecrets=y", "RADIUS"),
+        (
+            "host all all 10.0.0.0/8 radius radiusservers=x radiussecrets=y",
+            "RADIUS",
+        ),
         ("hostssl all all 10.0.0.0/8 cert", "[[identity]]"),
-        ("hostssl all all 10.0.0.0/8 scram-sha-256 clientcert=verify-ca", "[[identity]]"),
+        (
+            "hostssl all all 10.0.0.0/8 scram-sha-256 clientcert=verify-ca",
+            "[[identity]]",
+        ),
         ("hostgssenc all all 10.0.0.0/8 scram-sha-256", "GSSAPI"),
-        ("host all all 10.0.0.0 255.0.255.0 scram-sha-256", "its mask has holes"),
+        (
+            "host all all 10.0.0.0 255.0.255.0 scram-sha-256",
+            "its mask has holes",
+        ),
         ("host all all .example.com scram-sha-256", "no networks"),
-        ("host all all nowhere.example.com scram-sha-256", "leads to no address"),
+        (
+            "host all all nowhere.example.com scram-sha-256",
+            "leads to no address",
+        ),
         ("host all all .example.com reject", "it refuses, and"),
-        ("host app alice 10.0.0.0/8 scram-sha-256", "without TLS from 10.0.0.0/8"),
-        ("hostnossl app alice 10.0.0.0/8 scram-sha-256", "for plaintext alone"),
-        ("hostssl all all all scram-sha-256\nhostnossl app alice 127.0.0.1/32 md5", "a login has one method"),
-        ("local all alice peer map=m", "it goes by map m, and pgfw writes pg_ident.conf (somebody as alice)"),
-        ("local all alice radius radiusservers=x radiussecrets=hush", "a secret, which is not printed"),
+        (
+            "host app alice 10.0.0.0/8 scram-sha-256",
+            "without TLS from 10.0.0.0/8",
+        ),
+        (
+            "hostnossl app alice 10.0.0.0/8 scram-sha-256",
+            "for plaintext alone",
+        ),
+        (
+            "hostssl all all all scram-sha-256\nhostnossl app alice 127.0.0.1/32 md5",
+            "a login has one method",
+        ),
+        (
+            "local all alice peer map=m",
+            "it goes by map m, and pgfw writes pg_ident.conf (somebody as alice)",
+        ),
+        (
+            "local all alice radius radiusservers=x radiussecrets=hush",
+            "a secret, which is not printed",
+        ),
         ("local all postgres trust", "postgres gets in here by peer only"),
     ];
     for (hba, words) in rows {
         let adopted = adopted(hba, &known());
         let last = hba.lines().count();
         let about = format!("/pg_hba.conf line {last}: ");
-        let found = adopted.servers[0].differences.iter().any(|d| d.starts_with(&about) && d.contains(words));
+        let found = adopted.servers[0]
+            .differences
+            .iter()
+            .any(|d| d.starts_with(&about) && d.contains(words));
         assert!(found, "{hba}: {:?}", adopted.servers[0].differences);
         // The comment of its line says it too; comments are broken at blanks.
         let comments = adopted.text.replace("\n    #   ", " ").replace("\n#   ", " ");
@@ -245,9 +287,19 @@ fn what_is_dangerous_is_said_where_it_stands() {
         &known(),
     )
     .text;
-    let line = |key: &str| text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
-    assert!(line("method").contains("# md5: not kept for SCRAM are the passwords of bob"), "{text}");
-    assert!(text.contains("\"md5\"  # md5: all these passwords are kept for SCRAM"), "{text}");
+    let line = |key: &str| {
+        text.lines()
+            .find(|line| line.starts_with(key))
+            .unwrap_or_default()
+    };
+    assert!(
+        line("method").contains("# md5: not kept for SCRAM are the passwords of bob"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\"md5\"  # md5: all these passwords are kept for SCRAM"),
+        "{text}"
+    );
     assert!(line("networks").contains("# the whole world"), "{text}");
     assert!(line("plaintext").contains("# plaintext"), "{text}");
     assert!(text.contains("#   trust: every user of this host"), "{text}");
@@ -256,7 +308,8 @@ fn what_is_dangerous_is_said_where_it_stands() {
 /// Nobody to ask: what is named is carried over, and the rest is said.
 #[test]
 fn a_server_that_is_down_gives_what_its_files_name() {
-    let hba = "hostssl app alice,+grp 10.0.0.0/8 scram-sha-256\nhostssl sameuser all 10.0.0.0/8 scram-sha-256\n";
+    let hba =
+        "hostssl app alice,+grp 10.0.0.0/8 scram-sha-256\nhostssl sameuser all 10.0.0.0/8 scram-sha-256\n";
     let adopted = adopted(hba, &Known::default());
     assert_eq!(
         logins(&adopted.text),
@@ -266,7 +319,12 @@ fn a_server_that_is_down_gives_what_its_files_name() {
         )
     );
     let differences = &adopted.servers[0].differences;
-    assert!(differences.iter().all(|d| d.contains("they are not known while the server")), "{differences:?}");
+    assert!(
+        differences
+            .iter()
+            .all(|d| d.contains("they are not known while the server")),
+        "{differences:?}"
+    );
     assert_eq!(differences.len(), 2);
 }
 
@@ -274,8 +332,24 @@ fn a_server_that_is_down_gives_what_its_files_name() {
 #[test]
 fn names_are_hostile() {
     let names = [
-        "\"]\nport = 1", "a#b", "\\", "\\u0041", "'''", "\"\"\"", "x = 1", "\u{202e}abc", "[[login]]", "\u{1}", "é\u{7f}",
-        "a\tb", "all", "+all", "@x", "a,b", "/.*", " ",
+        "\"]\nport = 1",
+        "a#b",
+        "\\",
+        "\\u0041",
+        "'''",
+        "\"\"\"",
+        "x = 1",
+        "\u{202e}abc",
+        "[[login]]",
+        "\u{1}",
+        "é\u{7f}",
+        "a\tb",
+        "all",
+        "+all",
+        "@x",
+        "a,b",
+        "/.*",
+        " ",
     ];
     let known = Known {
         roles: Some(
@@ -323,11 +397,19 @@ fn names_are_hostile() {
 #[test]
 fn servers_on_one_host() {
     let one = draft(
-        translated("hostssl app alice 10.0.0.0/8 scram-sha-256\nhostssl app bob 10.0.0.0/8 md5\n", &known(), 15),
+        translated(
+            "hostssl app alice 10.0.0.0/8 scram-sha-256\nhostssl app bob 10.0.0.0/8 md5\n",
+            &known(),
+            15,
+        ),
         15,
     );
     let mut two = draft(
-        translated("hostssl all alice 10.1.0.0/16 md5\nhostssl app bob 10.0.0.0/8 md5\n", &known(), 15),
+        translated(
+            "hostssl all alice 10.1.0.0/16 md5\nhostssl app bob 10.0.0.0/8 md5\n",
+            &known(),
+            15,
+        ),
         15,
     );
     two.port = 5433;
@@ -347,12 +429,20 @@ fn servers_on_one_host() {
     assert_eq!(names, ["main", "main-15", "main-2"]);
     let logins: Vec<&str> = config.logins.iter().map(|l| l.name.as_str()).collect();
     assert_eq!(logins, ["alice", "bob"], "{}", adopted.text);
-    assert!(adopted.text.contains("! left out, and refused then: login `alice` has another method"));
+    assert!(
+        adopted
+            .text
+            .contains("! left out, and refused then: login `alice` has another method")
+    );
     assert!(adopted.text.contains("as [[login]] bob above"));
     assert!(adopted.text.contains("counts for every [[postgres]]"));
     // Rules that somebody else writes: the filter lets in what they let in.
     let open: Vec<String> = config.postgres[2].allow.iter().map(ToString::to_string).collect();
     assert_eq!(open, ["10.0.0.0/8"]);
     assert_eq!(adopted.problems.len(), 1);
-    assert!(adopted.problems[0].contains("15/down has port 5432 like 15/main"), "{:?}", adopted.problems);
+    assert!(
+        adopted.problems[0].contains("15/down has port 5432 like 15/main"),
+        "{:?}",
+        adopted.problems
+    );
 }

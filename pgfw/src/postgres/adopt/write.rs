@@ -48,16 +48,25 @@ pub(super) fn write(drafts: Vec<Draft>, mut problems: Vec<String>) -> Result<Ado
                 place,
             }) => {
                 let title = |l: &Login| format!("login `{}`", l.name);
-                let later = logins.iter().rposition(|l| title(l) == first || title(l) == second);
+                let later = logins
+                    .iter()
+                    .rposition(|l| title(l) == first || title(l) == second);
                 let other = if later.is_some_and(|n| title(&logins[n]) == first) {
                     &second
                 } else {
                     &first
                 };
-                let why = format!("{other} has another method for {place}, and all logins count for all servers");
+                let why =
+                    format!("{other} has another method for {place}, and all logins count for all servers");
                 let fits = later.filter(|n| out.insert(*n, why).is_none());
                 if fits.is_none() {
-                    return Err(AccessError::TwoMethods { first, second, login, place }.into());
+                    return Err(AccessError::TwoMethods {
+                        first,
+                        second,
+                        login,
+                        place,
+                    }
+                    .into());
                 }
             }
             Err(error @ (AccessError::NoNetworks { login: _ } | AccessError::NoLoopback { login: _ })) => {
@@ -261,7 +270,11 @@ fn cluster(page: &mut Page, draft: &Draft, name: &str) {
     page.key("manage", &string(word(draft.manage)), "");
     if draft.manage == Manage::None {
         let open = &draft.translation.open;
-        page.key("allow", &nets(open), &world(open, "open in the filter; the server's own rules decide"));
+        page.key(
+            "allow",
+            &nets(open),
+            &world(open, "open in the filter; the server's own rules decide"),
+        );
         return;
     }
     page.key("server_names", &strings(&draft.server_names), "");
@@ -317,7 +330,10 @@ fn login_line(
         match out.get(&n) {
             None => page.0.push_str(&own.0),
             Some(why) => {
-                page.comment(&format!("  ! left out, and refused then: {}", shown(why.as_bytes())));
+                page.comment(&format!(
+                    "  ! left out, and refused then: {}",
+                    shown(why.as_bytes())
+                ));
                 for line in own.0.lines() {
                     page.line(&format!("# {line}"));
                 }
@@ -343,8 +359,13 @@ fn login(page: &mut Page, name: &str, section: &Section) {
         Method::Md5 => {
             let why = match not_scram.as_deref() {
                 None => "md5: scram-sha-256 once no password is kept as MD5".to_owned(),
-                Some([]) => "md5: all these passwords are kept for SCRAM, so scram-sha-256 will do".to_owned(),
-                Some(others) => format!("md5: not kept for SCRAM are the passwords of {}", others.join(", ")),
+                Some([]) => {
+                    "md5: all these passwords are kept for SCRAM, so scram-sha-256 will do".to_owned()
+                }
+                Some(others) => format!(
+                    "md5: not kept for SCRAM are the passwords of {}",
+                    others.join(", ")
+                ),
             };
             page.key("method", "\"md5\"", &why);
         }
@@ -359,7 +380,11 @@ fn login(page: &mut Page, name: &str, section: &Section) {
     }
     page.key("networks", &nets(networks), &world(networks, ""));
     if *plaintext {
-        page.key("plaintext", "\"loopback\"", "plaintext: without TLS from this host itself");
+        page.key(
+            "plaintext",
+            "\"loopback\"",
+            "plaintext: without TLS from this host itself",
+        );
     }
 }
 

@@ -6,36 +6,92 @@ use proptest::prelude::*;
 use super::*;
 
 const ADDRESSES: [&str; 9] = [
-    "127.0.0.1", "127.9.9.9", "::1", "10.0.0.1", "10.1.2.3", "192.168.1.7", "192.168.1.99", "198.51.100.1", "fd00::1",
+    "127.0.0.1",
+    "127.9.9.9",
+    "::1",
+    "10.0.0.1",
+    "10.1.2.3",
+    "192.168.1.7",
+    "192.168.1.99",
+    "198.51.100.1",
+    "fd00::1",
 ];
 
 fn databases() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
-        "all", "all", "app", "alice", "sameuser", "samerole", "replication", "all,replication", "\"all\"", "app,postgres",
-        "\"my db\"", "/^a", "nosuch",
+        "all",
+        "all",
+        "app",
+        "alice",
+        "sameuser",
+        "samerole",
+        "replication",
+        "all,replication",
+        "\"all\"",
+        "app,postgres",
+        "\"my db\"",
+        "/^a",
+        "nosuch",
     ])
 }
 
 fn roles() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
-        "all", "all", "alice", "bob", "+grp", "\"my role\"", "\"quo\"\"te\"", "alice,bob", "carol", "\"a/slash\"", "/^.o",
-        "\"all\"", "nosuch,alice",
+        "all",
+        "all",
+        "alice",
+        "bob",
+        "+grp",
+        "\"my role\"",
+        "\"quo\"\"te\"",
+        "alice,bob",
+        "carol",
+        "\"a/slash\"",
+        "/^.o",
+        "\"all\"",
+        "nosuch,alice",
     ])
 }
 
 fn addresses() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
-        "all", "10.0.0.0/8", "10.1.0.0/16", "127.0.0.1/32", "127.0.0.0/8", "0.0.0.0/0", "::/0", "::1/128", "samehost",
-        "samenet", "10.0.0.0 255.0.255.0", "192.168.1.0/24", "10.1.2.3/8",
+        "all",
+        "10.0.0.0/8",
+        "10.1.0.0/16",
+        "127.0.0.1/32",
+        "127.0.0.0/8",
+        "0.0.0.0/0",
+        "::/0",
+        "::1/128",
+        "samehost",
+        "samenet",
+        "10.0.0.0 255.0.255.0",
+        "192.168.1.0/24",
+        "10.1.2.3/8",
     ])
 }
 
 fn line() -> impl Strategy<Value = String> {
     let methods = prop::sample::select(vec![
-        "scram-sha-256", "scram-sha-256", "md5", "password", "trust", "reject", "reject", "pam", "ident",
+        "scram-sha-256",
+        "scram-sha-256",
+        "md5",
+        "password",
+        "trust",
+        "reject",
+        "reject",
+        "pam",
+        "ident",
     ]);
     let types = prop::sample::select(vec!["host", "host", "hostssl", "hostnossl", "hostnogssenc"]);
-    let local = prop::sample::select(vec!["peer", "trust", "md5", "scram-sha-256", "reject", "peer map=m"]);
+    let local = prop::sample::select(vec![
+        "peer",
+        "trust",
+        "md5",
+        "scram-sha-256",
+        "reject",
+        "peer map=m",
+    ]);
     prop_oneof![
         6 => (types, databases(), roles(), addresses(), methods)
             .prop_map(|(t, d, r, a, m)| format!("{t} {d} {r} {a} {m}")),
@@ -102,7 +158,13 @@ fn expected<'e>(
         return vec![None, Some(proof(line))];
     }
     if says(line, by_tls)
-        && matches!(login.from, From::Tcp { address: _, encryption: Encryption::None })
+        && matches!(
+            login.from,
+            From::Tcp {
+                address: _,
+                encryption: Encryption::None
+            }
+        )
     {
         return vec![None, Some(proof(line))];
     }
@@ -111,7 +173,10 @@ fn expected<'e>(
 
 /// carol has no password, and only alice and carol may replicate: what a line for all of them says is nothing to them.
 fn gets_nowhere(login: &Login, line: &HbaLine) -> bool {
-    let named = line.roles.iter().any(|p| super::super::table::literal_role(p) == Some(login.role));
+    let named = line
+        .roles
+        .iter()
+        .any(|p| super::super::table::literal_role(p) == Some(login.role));
     let replicates = matches!(login.role, b"alice" | b"carol");
     let tcp = login.from != From::Local;
     tcp && !named && (login.role == b"carol" || (login.replication && !replicates))
@@ -181,5 +246,7 @@ proptest! {
 
 /// 10.0.0.0 under a mask of 255.0.255.0: 10.*.0.*.
 fn says_addresses(of: &OfLine) -> bool {
-    of.notes.iter().any(|note| note.text.contains("its mask has holes"))
+    of.notes
+        .iter()
+        .any(|note| note.text.contains("its mask has holes"))
 }
