@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::super::cluster::read_note;
 use super::text::shown;
 use crate::config::Location;
 
@@ -123,30 +122,24 @@ fn folders(root: &Path, problems: &mut Vec<String>) -> Vec<PathBuf> {
     found
 }
 
-/// The data directories of servers that run: a postmaster works in its own (miscinit.c: `ChangeToDataDir`), where
-/// postmaster.pid names it. One in another mount namespace, as a container's, is not of this host's files.
+/// The data directories of servers that run: they work in them (miscinit.c: `ChangeToDataDir`), beside a postmaster.pid.
+/// One in another mount namespace, as a container's, is not of this host's files.
 fn running() -> Vec<PathBuf> {
     let mut found = Vec::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in processes {
-        let name = process.file_name();
-        let Some(pid) = name.to_str().filter(|n| n.bytes().all(|b| b.is_ascii_digit())) else {
-            continue;
-        };
         let cwd = process.path().join("cwd");
         let (Ok(path), Ok(theirs)) = (fs::read_link(&cwd), fs::metadata(&cwd)) else {
             continue;
         };
         let Ok(ours) = fs::metadata(&path) else { continue };
-        if (ours.dev(), ours.ino()) != (theirs.dev(), theirs.ino()) || !path.join("PG_VERSION").is_file() {
-            continue;
-        }
-        let noted = read_note(&path.join("postmaster.pid")).unwrap_or_default();
-        if noted.lines().next().map(str::trim) == Some(pid) {
+        let is_here = (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino());
+        if is_here && path.join("PG_VERSION").is_file() && path.join("postmaster.pid").is_file() {
             found.push(path);
         }
     }
     found.sort();
+    found.dedup();
     found
 }
 

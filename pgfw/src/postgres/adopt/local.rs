@@ -16,7 +16,13 @@ pub(super) struct LocalLine {
     pub(super) notes: Vec<Note>,
 }
 
-pub(super) fn of_line(line: &HbaLine, ident: &Ident, superuser: &str) -> Option<LocalLine> {
+/// `before`: the lines that are asked first.
+pub(super) fn of_line(
+    line: &HbaLine,
+    before: &[HbaLine],
+    ident: &Ident,
+    superuser: &str,
+) -> Option<LocalLine> {
     if line.connection != Connection::Local {
         return None;
     }
@@ -64,10 +70,16 @@ pub(super) fn of_line(line: &HbaLine, ident: &Ident, superuser: &str) -> Option<
         | Method::Radius
         | Method::Oauth => {}
     }
-    let takes_superuser = line
-        .roles
+    let takes_superuser = |line: &HbaLine| {
+        let named = |p: &Pattern| p.keyword() == Some(b"all") || p.token.text == superuser.as_bytes();
+        line.roles.iter().any(named)
+    };
+    let every_database = |line: &HbaLine| line.databases.iter().any(|p| p.keyword() == Some(b"all"));
+    let mut before = before
         .iter()
-        .any(|p| p.keyword() == Some(b"all") || p.token.text == superuser.as_bytes());
+        .filter(|other| other.connection == Connection::Local);
+    let takes_superuser =
+        takes_superuser(line) && !before.any(|other| every_database(other) && takes_superuser(other));
     if takes_superuser && !matches!(line.method, Method::Peer | Method::Reject) {
         note(
             true,

@@ -86,7 +86,7 @@ fn translate(
     let mut open = pgfw_hba::Ranges::none();
     for (n, line) in hba.lines.iter().enumerate() {
         let (at, raw) = (line.at.to_string(), line.raw.clone());
-        if let Some(what) = local::of_line(line, ident, superuser) {
+        if let Some(what) = local::of_line(line, &hba.lines[..n], ident, superuser) {
             translation.local.push(Placed { at, raw, what });
             continue;
         }

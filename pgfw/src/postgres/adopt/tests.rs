@@ -446,3 +446,42 @@ fn servers_on_one_host() {
         adopted.problems
     );
 }
+
+/// The example in docs/adopt.md is what the tool prints.
+#[test]
+fn the_documents_example_is_what_is_printed() {
+    let document = include_str!("../../../../docs/adopt.md");
+    let (_, example) = document.split_once("## Example\n").expect("an example");
+    let mut blocks = example.split("```").skip(1).step_by(2);
+    let hba = blocks.next().expect("rules").trim_start_matches('\n');
+    let toml = blocks.next().expect("sections").trim_start_matches("toml\n");
+    let place = "/etc/postgresql/15/main/pg_hba.conf";
+    let server = Server::of(Major::V15);
+    let hba = Hba::read(Path::new(place), &Memory::of([(place, hba)]), &server);
+    let role = |name: &str, secret| Role {
+        name: name.as_bytes().to_vec(),
+        replicates: name == "carol",
+        secret,
+    };
+    let roles = vec![
+        role("alice", Secret::Scram),
+        role("app", Secret::Scram),
+        role("bob", Secret::Md5),
+        role("carol", Secret::None),
+        role("mallory", Secret::Scram),
+        role("postgres", Secret::None),
+    ];
+    let known = Known {
+        roles: Some(roles),
+        databases: Some(["app", "bob", "postgres"].map(|d| d.as_bytes().to_vec()).into()),
+    };
+    let translation = translate(&hba, &Ident::default(), &known, &Here, true, "postgres");
+    let draft = Draft {
+        data: PathBuf::from("/var/lib/postgresql/15/main"),
+        hba_file: PathBuf::from(place),
+        pid: Some(812),
+        ..draft(translation, 15)
+    };
+    let adopted = super::write::write(vec![draft], Vec::new()).expect("pgfw reads it");
+    assert_eq!(adopted.text, toml, "{}", adopted.text);
+}

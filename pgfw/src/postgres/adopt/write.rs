@@ -218,7 +218,7 @@ fn text(
     let mut page = Page::default();
     page.comment("Made by `pgfw pg adopt` from the servers' own files. Sections for pgfw.toml: read them before you use them.");
     page.comment(
-        "Who gets in today gets in by these; a line with ! says where that is not so, or where it is better known.",
+        "Who gets in today gets in by these. A line with ! says what is otherwise then, once they are applied, or not known.",
     );
     page.comment("A login's networks are open in the filter, and its clients come by TLS, unless plaintext says otherwise.");
     if drafts.iter().filter(|d| d.manage != Manage::None).count() > 1 {
@@ -316,7 +316,10 @@ fn login_line(
 ) {
     page.comment(&format!("{}: {}", shown(line.at.as_bytes()), shown(&line.raw)));
     page.notes(&line.what.notes);
-    for section in &line.what.sections {
+    for (place, section) in line.what.sections.iter().enumerate() {
+        if place > 0 {
+            page.line("");
+        }
         let Some(n) = logins.iter().position(|l| is_same(l.section, section)) else {
             continue;
         };
