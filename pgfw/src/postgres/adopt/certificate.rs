@@ -24,7 +24,14 @@ pub(super) fn served(pem: &str) -> Option<Served> {
     let names = names.filter_map(|name| match name {
         GeneralName::DNSName(name) => is_host_name(name).then(|| (*name).to_owned()),
         GeneralName::IPAddress(bytes) => address(bytes).map(|a| a.to_string()),
-        _ => None,
+        GeneralName::OtherName(..)
+        | GeneralName::RFC822Name(_)
+        | GeneralName::X400Address(_)
+        | GeneralName::DirectoryName(_)
+        | GeneralName::EDIPartyName(_)
+        | GeneralName::URI(_)
+        | GeneralName::RegisteredID(_)
+        | GeneralName::Invalid(..) => None,
     });
     Some(Served {
         names: names.collect(),

@@ -20,7 +20,7 @@ mod write;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use pgfw_hba::{Connection, Hba, Ident, World};
+use pgfw_hba::{Connection, Hba, HbaLine, Ident, World};
 use serde::Serialize;
 
 use crate::config::{Location, Manage};
@@ -85,7 +85,7 @@ fn translate(
     let mut translation = Translation::default();
     let mut open = pgfw_hba::Ranges::none();
     for (n, line) in hba.lines.iter().enumerate() {
-        let (at, raw) = (line.at.to_string(), line.raw.clone());
+        let (at, raw) = (line.at.to_string(), without_secrets(line));
         if let Some(what) = local::of_line(line, &hba.lines[..n], ident, superuser) {
             translation.local.push(Placed { at, raw, what });
             continue;
@@ -99,6 +99,22 @@ fn translate(
     }
     translation.open = sections::networks(&open);
     translation
+}
+
+/// The line as it stands, up to a password that it holds.
+fn without_secrets(line: &HbaLine) -> Vec<u8> {
+    let mut raw = line.raw.clone();
+    let mut names = line.options.all.iter().map(|(name, _)| name.as_slice());
+    let secret = |name: &[u8]| matches!(name, b"ldapbindpasswd" | b"radiussecrets" | b"ldapurl");
+    if !names.any(secret) {
+        return raw;
+    }
+    // Quotes may stand within a name, so the method's end is looked for, and then everything behind it goes.
+    let method = line.method.name().as_bytes();
+    let place = raw.windows(method.len()).position(|part| part == method);
+    raw.truncate(place.map_or(0, |place| place + method.len()));
+    raw.extend_from_slice(b" (and a secret that is not printed)");
+    raw
 }
 
 /// One `[[postgres]]` section to be, with all that belongs to it.

@@ -203,6 +203,20 @@ fn lines_become_logins() {
                  plaintext = \"loopback\""
             )),
         ),
+        // Of one line's loopback some comes by TLS alone.
+        (
+            "hostnossl app bob 127.0.0.0/9 reject\nhost app bob 127.0.0.0/8 scram-sha-256",
+            format!(
+                "{}\n{}",
+                login(&format!(
+                    "name = \"bob\"\n{SCRAM}roles = [\"bob\"]\ndatabases = [\"app\"]\nnetworks = [\"127.128.0.0/9\"]\n\
+                     plaintext = \"loopback\""
+                )),
+                login(&format!(
+                    "name = \"bob-2\"\n{SCRAM}roles = [\"bob\"]\ndatabases = [\"app\"]\nnetworks = [\"127.0.0.0/9\"]"
+                ))
+            ),
+        ),
         // No client has such an address.
         ("hostssl app bob ::ffff:10.0.0.0/104 scram-sha-256", String::new()),
         ("local all all peer", String::new()),
@@ -221,9 +235,12 @@ fn what_cannot_be_said_is_said_to_be_missing() {
         ("host all all 10.0.0.0/8 ident", "(ident)"),
         ("host all all 10.0.0.0/8 gss", "Kerberos"),
         ("host all all 10.0.0.0/8 pam", "PAM"),
-        ("host all all 10.0.0.0/8 ldap ldapserver=x ldapprefix=y", "LDAP"),
         (
-            "host all all 10.0.0.0/8 radius radiusservers=x radiussecrets=y",
+            "host all all 10.0.0.0/8 ldap ldapserver=x ldapbasedn=y ldapbind\"passwd=hush\"",
+            "LDAP",
+        ),
+        (
+            "host all all 10.0.0.0/8 radius radiusservers=x \"radiussecrets=hush, hush\"",
             "RADIUS",
         ),
         ("hostssl all all 10.0.0.0/8 cert", "[[identity]]"),
@@ -276,7 +293,7 @@ fn what_cannot_be_said_is_said_to_be_missing() {
         // The comment of its line says it too; comments are broken at blanks.
         let comments = adopted.text.replace("\n    #   ", " ").replace("\n#   ", " ");
         assert!(comments.contains(words), "{}", adopted.text);
-        assert!(!adopted.text.contains("hush\""), "{}", adopted.text);
+        assert!(!adopted.text.contains("hush"), "{}", adopted.text);
     }
 }
 

@@ -113,9 +113,10 @@ fn decided<'h>(hba: &'h Hba, login: &Login) -> Option<&'h HbaLine> {
 
 /// By what a login is asked for its proof, as far as pgfw.toml tells methods apart.
 fn proof(line: &HbaLine) -> &'static str {
-    match line.method {
-        pgfw_hba::Method::Password => "md5",
-        method => method.name(),
+    if line.method == pgfw_hba::Method::Password {
+        "md5"
+    } else {
+        line.method.name()
     }
 }
 
