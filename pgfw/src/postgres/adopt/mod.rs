@@ -6,9 +6,11 @@
 mod certificate;
 mod fate;
 mod find;
+mod keys;
 mod local;
 mod managers;
 mod options;
+mod page;
 mod sections;
 mod survey;
 mod table;
@@ -178,5 +180,7 @@ pub fn adopt(wanted: &[String]) -> Result<Adopted, crate::failure::Failure> {
             Err(problem) => problems.push(problem),
         }
     }
+    // They hold names of files and words of the server's.
+    let problems = problems.iter().map(|problem| page::shown_long(problem)).collect();
     write::write(drafts, problems)
 }

@@ -31,6 +31,22 @@ pub(super) struct Note {
     pub(super) text: String,
 }
 
+impl Note {
+    pub(super) fn says(text: impl Into<String>) -> Note {
+        Note {
+            differs: false,
+            text: text.into(),
+        }
+    }
+
+    pub(super) fn differs(text: impl Into<String>) -> Note {
+        Note {
+            differs: true,
+            text: text.into(),
+        }
+    }
+}
+
 /// What becomes of one line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct OfLine {
@@ -109,14 +125,11 @@ pub(super) fn of_line(table: &Table, n: usize, known: &Known) -> OfLine {
 
 impl OfLine {
     fn says(&mut self, text: impl Into<String>) {
-        self.notes.push(Note {
-            differs: false,
-            text: text.into(),
-        });
+        self.notes.push(Note::says(text));
     }
 
     fn differs(&mut self, text: String) {
-        self.notes.push(Note { differs: true, text });
+        self.notes.push(Note::differs(text));
     }
 }
 
@@ -247,7 +260,7 @@ fn pieces(
         // A login that is for plaintext is for TLS as well: where TLS has the same method by another line, nobody gains.
         let (tls, _) = table.admitted(method, candidate, t);
         Some(Part {
-            tls: part.tls.union(&part.plain.within(&tls)),
+            tls: part.tls.union(&part.plain.within(tls)),
             ..part.clone()
         })
     };
@@ -258,7 +271,7 @@ fn pieces(
         table.targets.iter().enumerate().all(|(t, target)| {
             let Target::Database(_) = target else { return true };
             let (tls, plain) = table.admitted(method, candidate, t);
-            another.tls.without(&tls).is_empty() && another.plain.without(&plain).is_empty()
+            another.tls.without(tls).is_empty() && another.plain.without(plain).is_empty()
         })
     });
     let mut pieces: Vec<Piece> = Vec::new();

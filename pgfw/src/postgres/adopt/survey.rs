@@ -11,12 +11,13 @@ use super::super::cluster::read_note;
 use super::super::{PostgresError, Rules, Server, Sql};
 use super::certificate::{self, Served};
 use super::find::Place;
+use super::keys::{behind, last_words, list, min_tls, server_files, server_names, wish};
 use super::managers::{self, Traces};
-use super::options::{Options, behind_directory, named_in};
+use super::options::Options;
 use super::sections::Note;
 use super::text::{shown, string};
 use super::{Draft, Known, Role, Secret, Translation, translate};
-use crate::config::{Cluster, Config, Location, Manage};
+use crate::config::{Cluster, Config, Manage};
 use crate::failure::Failure;
 
 /// Reads one. `None`: it was read already, at another place. What keeps a part of it from being read goes to `problems`.
@@ -85,13 +86,13 @@ pub(super) fn survey(
     let known = match asked {
         Some(Ok(known)) => known,
         Some(Err(error)) => {
-            notes.push(differs(format!(
+            notes.push(Note::differs(format!(
                 "its roles are not known, since it cannot be asked: {error}"
             )));
             Known::default()
         }
         None => {
-            notes.push(says("it is down, so its roles and databases are not known"));
+            notes.push(Note::says("it is down, so its roles and databases are not known"));
             Known::default()
         }
     };
@@ -111,25 +112,22 @@ pub(super) fn survey(
     let mut manage = Manage::Files;
     if let Some((instead, why)) = managers::manager(&traces) {
         manage = instead;
-        notes.push(says(why));
+        notes.push(Note::says(why));
     }
     last_words(&options, &auto_conf, &mut notes);
     behind(&conf, &server.config_file, &mut notes);
+    if running.is_some() {
+        notes.extend(rules.notes.iter().map(Note::says));
+    }
+    let ssl = options.setting("ssl").map_or(rules.ssl, is_on);
     let superuser = &server.owner.name;
-    let translation = translate(
-        &rules.hba,
-        &rules.ident,
-        &known,
-        &rules.live,
-        rules.ssl,
-        superuser,
-    );
+    let translation = translate(&rules.hba, &rules.ident, &known, &rules.live, ssl, superuser);
     let translation = if let Some(problem) = rules.hba.errors.first() {
         problems.push(format!(
             "{problem}: a server does not load that file, so its rules are left out. Correct it, then adopt again."
         ));
         manage = Manage::None;
-        notes.push(differs(format!(
+        notes.push(Note::differs(format!(
             "{problem}: a server does not load that file, so no rules are carried over; correct it and adopt again"
         )));
         // What the filter is to let in stays as wide as the lines that can be read.
@@ -139,12 +137,12 @@ pub(super) fn survey(
         }
     } else {
         for doubt in rules.hba.doubts.iter().chain(&rules.ident.doubts) {
-            notes.push(says(doubt.to_string()));
+            notes.push(Note::says(doubt.to_string()));
         }
         translation
     };
     if let Some(problem) = rules.ident.errors.first() {
-        notes.push(differs(format!(
+        notes.push(Note::differs(format!(
             "{problem}: a server does not load that file of maps"
         )));
     }
@@ -153,9 +151,8 @@ pub(super) fn survey(
         None => server.setting(name),
     };
     let all = || -> Result<Draft, PostgresError> {
-        let ssl = setting("ssl")? == "on";
         if !ssl {
-            notes.push(differs(
+            notes.push(Note::differs(
                 "ssl is off: everybody comes in plaintext today, and over TLS then (sslmode=prefer will do)"
                     .to_owned(),
             ));
@@ -208,15 +205,12 @@ pub(super) fn survey(
     Ok(Some(draft))
 }
 
-fn says(text: impl Into<String>) -> Note {
-    Note {
-        differs: false,
-        text: text.into(),
-    }
-}
-
-fn differs(text: String) -> Note {
-    Note { differs: true, text }
+/// A switch as the command line may have it (bool.c: `parse_bool`).
+fn is_on(value: &str) -> bool {
+    matches!(
+        value.to_ascii_lowercase().as_str(),
+        "on" | "true" | "t" | "yes" | "y" | "1"
+    )
 }
 
 /// The section that leads there, as pgfw itself would find it.
@@ -340,156 +334,4 @@ fn patroni_yml(data: &Path) -> Option<String> {
         .filter(is_yml)
         .find(|path| fs::read_to_string(path).is_ok_and(|t| names_it(&t)));
     found.map(|path| path.display().to_string())
-}
-
-/// The settings of which pgfw would not have the last word.
-fn last_words(options: &Options, auto_conf: &str, notes: &mut Vec<Note>) {
-    let names = options.names().into_iter();
-    let names: Vec<&str> = names
-        .filter(|name| is_pgfws(name) || matches!(*name, "hba_file" | "ident_file"))
-        .collect();
-    if !names.is_empty() {
-        notes.push(differs(format!(
-            "on the server's command line (postmaster.opts), which has the last word over pgfw's settings: {}; take it \
-             out where the server is started",
-            names.join(", ")
-        )));
-    }
-    let mut names = named_in(auto_conf);
-    names.retain(|name| is_pgfws(name));
-    if !names.is_empty() {
-        notes.push(differs(format!(
-            "in postgresql.auto.conf, which has the last word over pgfw's settings: {}; `alter system reset` takes it out",
-            names.join(", ")
-        )));
-    }
-}
-
-/// pgfw's settings are a file of the directory that postgresql.conf includes, where it includes one.
-fn behind(conf: &str, file: &Path, notes: &mut Vec<Note>) {
-    let mut set = behind_directory(conf);
-    set.retain(|(_, name)| is_pgfws(name) || name.starts_with("include"));
-    if set.is_empty() {
-        return;
-    }
-    let set: Vec<String> = set
-        .into_iter()
-        .map(|(line, name)| format!("{name} (line {line})"))
-        .collect();
-    notes.push(differs(format!(
-        "in {} behind include_dir, so with the last word over pgfw's settings: {}; move it before that line",
-        shown(file.as_os_str().as_encoded_bytes()),
-        set.join(", ")
-    )));
-}
-
-/// What pgfw.conf sets (settings.rs).
-fn is_pgfws(name: &str) -> bool {
-    let plain = [
-        "listen_addresses",
-        "port",
-        "log_connections",
-        "log_disconnections",
-        "log_statement",
-    ];
-    plain.contains(&name) || name.starts_with("ssl")
-}
-
-fn min_tls(value: &str, ssl: bool, notes: &mut Vec<Note>) -> &'static str {
-    match value {
-        "TLSv1.3" => "1.3",
-        "TLSv1.2" => "1.2",
-        older => {
-            if ssl {
-                let older = if older.is_empty() { "any" } else { older };
-                notes.push(differs(format!(
-                    "ssl_min_protocol_version is {older}: clients of TLS 1.0 and 1.1 are refused then"
-                )));
-            }
-            "1.2"
-        }
-    }
-}
-
-/// A certificate that another authority signed is kept, so that who checks it goes on.
-fn server_files(
-    server: &Server,
-    served: &Served,
-    certificate: &Path,
-    key: &str,
-    notes: &mut Vec<Note>,
-) -> Option<(String, String)> {
-    if !served.signed_by_another {
-        if !served.names.is_empty() {
-            notes.push(differs(
-                "its certificate is signed by itself; pgfw issues one, and clients that check it (sslrootcert) need \
-                 the new root"
-                    .to_owned(),
-            ));
-        }
-        return None;
-    }
-    let key = server.data.join(key);
-    Some((certificate.to_str()?.to_owned(), key.to_str()?.to_owned()))
-}
-
-fn server_names(served: Vec<String>, notes: &mut Vec<Note>) -> Vec<String> {
-    if !served.is_empty() {
-        return served;
-    }
-    notes.push(says(
-        "server_names: the names by which clients connect, for those that check it (sslmode=verify-full)",
-    ));
-    let host = nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok());
-    host.filter(|name| certificate::is_host_name(name))
-        .into_iter()
-        .collect()
-}
-
-/// A list as guc.c reads one: commas, blanks, quotes around a name.
-fn list(text: &str) -> Vec<String> {
-    let names = text
-        .split(',')
-        .map(|name| name.trim().trim_matches('"').to_owned());
-    names.filter(|name| !name.is_empty()).collect()
-}
-
-/// The name that a person would give the section.
-fn wish(place: &Place, major: u16) -> String {
-    let name = match place {
-        Place::Debian { major: _, name } => name.clone(),
-        Place::Data(path) => {
-            let parts = path.iter().rev().filter_map(|part| part.to_str());
-            let own = parts.filter(|part| !matches!(*part, "data" | "pgdata" | "main"));
-            own.map(str::to_owned).next().unwrap_or_default()
-        }
-    };
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let name: String = name
-        .chars()
-        .map(|c| if fits(c) { c } else { '-' })
-        .take(50)
-        .collect();
-    let name = name.trim_start_matches(['.', '-']).to_owned();
-    match name.parse::<f32>() {
-        _ if name.is_empty() => format!("pg{major}"),
-        Ok(_) => format!("pg{name}"),
-        Err(_) => name,
-    }
-}
-
-/// The keys by which a section finds it.
-pub(super) fn location_keys(location: &Location) -> Vec<(&'static str, String)> {
-    match location {
-        Location::Debian { major, name } => vec![("cluster", string(&format!("{major}/{name}")))],
-        Location::Directories { data, config_file } => {
-            let mut keys = vec![("data_directory", string(&data.to_string_lossy()))];
-            if *config_file != data.join("postgresql.conf") {
-                keys.push(("config_file", string(&config_file.to_string_lossy())));
-            }
-            keys
-        }
-    }
 }

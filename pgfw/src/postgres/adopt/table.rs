@@ -54,9 +54,13 @@ pub(super) struct Part {
     pub(super) turned: Ranges,
 }
 
-/// All lines' parts for one role and one target.
-#[derive(Debug, Default)]
-pub(super) struct Decided(Vec<(usize, Part)>);
+/// All lines' parts for one role and one target, and what they come to by each method: TLS, plaintext.
+#[derive(Debug)]
+struct Decided {
+    parts: Vec<(usize, Part)>,
+    scram: (Ranges, Ranges),
+    md5: (Ranges, Ranges),
+}
 
 /// The whole table.
 pub(super) struct Table<'a> {
@@ -101,9 +105,9 @@ impl<'a> Table<'a> {
                         }
                     }
                 }
-                let decided = seen
-                    .entry(matching)
-                    .or_insert_with_key(|matching| Rc::new(decide(lines, &table.places, matching, ssl)));
+                let decided = seen.entry(matching).or_insert_with_key(|matching| {
+                    Rc::new(decide(lines, &table.places, &table.fates, matching, ssl))
+                });
                 table.pairs.push(Rc::clone(decided));
             }
         }
@@ -112,26 +116,28 @@ impl<'a> Table<'a> {
 
     /// What comes to a line as that role to that target.
     pub(super) fn part(&self, line: usize, candidate: usize, target: usize) -> Option<&Part> {
-        let Decided(parts) = &*self.pairs[candidate * self.targets.len() + target];
+        let parts = &self.pair(candidate, target).parts;
         parts.iter().find(|(n, _)| *n == line).map(|(_, part)| part)
     }
 
     /// From where, by TLS and in plaintext, that role gets to that target by any line of the method.
-    pub(super) fn admitted(&self, method: Method, candidate: usize, target: usize) -> (Ranges, Ranges) {
-        let Decided(parts) = &*self.pairs[candidate * self.targets.len() + target];
-        let of_method = parts
-            .iter()
-            .filter(|(n, _)| self.fates[*n] == Fate::Login(method));
-        of_method.fold((Ranges::none(), Ranges::none()), |(tls, plain), (_, part)| {
-            (tls.union(&part.tls), plain.union(&part.plain))
-        })
+    pub(super) fn admitted(&self, method: Method, candidate: usize, target: usize) -> &(Ranges, Ranges) {
+        let pair = self.pair(candidate, target);
+        match method {
+            Method::ScramSha256 => &pair.scram,
+            Method::Md5 => &pair.md5,
+        }
+    }
+
+    fn pair(&self, candidate: usize, target: usize) -> &Decided {
+        &self.pairs[candidate * self.targets.len() + target]
     }
 
     /// Whether anything at all comes to a line, of what is known.
     pub(super) fn is_reached(&self, line: usize) -> bool {
         self.pairs
             .iter()
-            .any(|pair| pair.0.iter().any(|(n, _)| *n == line))
+            .any(|pair| pair.parts.iter().any(|(n, _)| *n == line))
     }
 }
 
@@ -152,7 +158,7 @@ pub(super) fn loopback() -> Ranges {
 }
 
 /// The pair's way through the lines that are for it.
-fn decide(lines: &[HbaLine], places: &[Where], matching: &[usize], ssl: bool) -> Decided {
+fn decide(lines: &[HbaLine], places: &[Where], fates: &[Fate], matching: &[usize], ssl: bool) -> Decided {
     let through = |encryption: Encryption| -> (Vec<(usize, Ranges)>, Ranges) {
         let mut taken = Ranges::none();
         let mut parts = Vec::new();
@@ -194,7 +200,18 @@ fn decide(lines: &[HbaLine], places: &[Where], matching: &[usize], ssl: bool) ->
         };
         Some((*n, part))
     });
-    Decided(parts.collect())
+    let parts: Vec<(usize, Part)> = parts.collect();
+    let by = |method: Method| {
+        let of_method = parts.iter().filter(|(n, _)| fates[*n] == Fate::Login(method));
+        of_method.fold((Ranges::none(), Ranges::none()), |(tls, plain), (_, part)| {
+            (tls.union(&part.tls), plain.union(&part.plain))
+        })
+    };
+    Decided {
+        scram: by(Method::ScramSha256),
+        md5: by(Method::Md5),
+        parts,
+    }
 }
 
 /// A line whose fields are asked one at a time.

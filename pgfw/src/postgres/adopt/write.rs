@@ -5,8 +5,9 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::sections::{Note, OfLine, Section};
-use super::survey::location_keys;
+use super::keys::location_keys;
+use super::page::{Page, said};
+use super::sections::{OfLine, Section};
 use super::text::{shown, string, strings};
 use super::{Adopted, AdoptedServer, Draft, Placed};
 use crate::config::{Config, Manage, Method};
@@ -399,65 +400,5 @@ fn world(nets: &[IpNet], otherwise: &str) -> String {
     match nets.iter().any(|net| net.prefix_len() == 0) {
         true => "the whole world: the filter lets everybody come this far".to_owned(),
         false => otherwise.to_owned(),
-    }
-}
-
-fn said(note: &Note) -> String {
-    let mark = if note.differs { "! " } else { "" };
-    format!("{mark}{}", shown_long(&note.text))
-}
-
-/// A sentence of ours with names of theirs in it.
-fn shown_long(text: &str) -> String {
-    let words = text.split(' ').map(|word| shown(word.as_bytes()));
-    words.collect::<Vec<_>>().join(" ")
-}
-
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    fn line(&mut self, text: &str) {
-        self.0.push_str(text);
-        self.0.push('\n');
-    }
-
-    fn comment(&mut self, text: &str) {
-        self.wrapped("# ", text);
-    }
-
-    fn notes(&mut self, notes: &[Note]) {
-        for note in notes {
-            self.wrapped("#   ", &said(note));
-        }
-    }
-
-    /// What there is to say stands behind a value, or before it where that has several lines.
-    fn key(&mut self, key: &str, value: &str, comment: &str) {
-        match (comment.is_empty(), value.contains('\n')) {
-            (true, _) => self.line(&format!("{key} = {value}")),
-            (false, false) => self.line(&format!("{key} = {value}  # {}", shown_long(comment))),
-            (false, true) => {
-                self.comment(comment);
-                self.line(&format!("{key} = {value}"));
-            }
-        }
-    }
-
-    /// A comment over as many lines as it takes. What is foreign in it holds no line break; one would end the comment.
-    fn wrapped(&mut self, prefix: &str, text: &str) {
-        const WIDTH: usize = 118;
-        let mut line = String::new();
-        for word in shown_long(text).split(' ') {
-            if !line.is_empty() && prefix.len() + line.chars().count() + 1 + word.chars().count() > WIDTH {
-                self.line(format!("{prefix}{line}").trim_end());
-                line.clear();
-            }
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-        self.line(format!("{prefix}{line}").trim_end());
     }
 }
