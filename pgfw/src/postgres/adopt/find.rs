@@ -123,9 +123,11 @@ fn folders(root: &Path, problems: &mut Vec<String>) -> Vec<PathBuf> {
 }
 
 /// The data directories of servers that run: they work in them (miscinit.c: `ChangeToDataDir`), beside a postmaster.pid.
-/// One in another mount namespace, as a container's, is not of this host's files.
+/// One in another mount namespace, as a container's, is not of this host's files; one in another network namespace, as
+/// those that pgfw tries rules on, is not behind this host's filter.
 fn running() -> Vec<PathBuf> {
     let mut found = Vec::new();
+    let network = fs::read_link("/proc/self/ns/net").ok();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in processes {
         let cwd = process.path().join("cwd");
@@ -133,7 +135,8 @@ fn running() -> Vec<PathBuf> {
             continue;
         };
         let Ok(ours) = fs::metadata(&path) else { continue };
-        let is_here = (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino());
+        let is_here = (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())
+            && fs::read_link(process.path().join("ns/net")).ok() == network;
         if is_here && path.join("PG_VERSION").is_file() && path.join("postmaster.pid").is_file() {
             found.push(path);
         }
