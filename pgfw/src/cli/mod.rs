@@ -20,6 +20,7 @@ mod off;
 mod output;
 mod passphrase;
 mod pg;
+mod pg_adopt;
 mod pg_plan;
 mod pg_trial;
 mod pg_verify;

@@ -14,6 +14,12 @@ use crate::postgres::{Applied, Given, Leave, Released, Step, Verdict};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Pg {
+    /// Print the sections for pgfw.toml that keep what works today: from the servers' own files, nothing changed.
+    Adopt {
+        /// A Debian cluster like 15/main, or a data directory; default: every server of this host that is found.
+        #[arg(value_name = "SERVER")]
+        servers: Vec<String>,
+    },
     /// Write pg_hba.conf, pg_ident.conf and the TLS settings, reload, and prove on the server that they count.
     Apply {
         /// Only this `[[postgres]]` section; default: every one that pgfw manages.
@@ -59,6 +65,7 @@ pub(super) enum Pg {
 impl Pg {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         match self {
+            Pg::Adopt { servers } => super::pg_adopt::run(context, &servers),
             Pg::Apply {
                 cluster,
                 replace_edits,

@@ -155,7 +155,10 @@ impl File<'_> {
 
     fn local_line(&self, line: Text) -> Result<String, ConfigError> {
         let text = line.as_ref();
-        if text.split_whitespace().next() != Some("local") || text.contains(['\n', '\r', '\\', '\0']) {
+        if text.split_whitespace().next() != Some("local")
+            || text.contains(['\n', '\r', '\0'])
+            || text.ends_with('\\')
+        {
             return Err(self.value(
                 &line,
                 "postgres.local",

@@ -57,7 +57,7 @@ pub use leases::{LEASES, LEASES_PER_IDENTITY};
 pub use off::{Removed, off};
 pub use opened::{Opened, Shut, Why};
 pub use passphrase::{give_passphrase, passphrase_given};
-pub use pg::{clusters_to_apply, clusters_to_follow, clusters_to_release, pg_release};
+pub use pg::{clusters_to_apply, clusters_to_follow, clusters_to_release, pg_adopt, pg_release};
 pub use pg_plan::{Access, Cut, CutCertificate, CutKind, Names, Over, Planned, Row, Stray, pg_plan};
 pub use pg_verify::{Class, Finding, Verified, clusters_to_verify, pg_verify};
 pub use pg_who::{Asked, Line, Question, Verdict, Who, pg_who};

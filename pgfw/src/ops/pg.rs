@@ -11,7 +11,7 @@ use crate::failure::{Code, Failure};
 use crate::ledger::types::Authority;
 use crate::paths::Paths;
 use crate::pki::{self, CrlTargets, Store};
-use crate::postgres::{self, Applied, Edits, Leave, Released, TlsMaterial, Verdict};
+use crate::postgres::{self, Adopted, Applied, Edits, Leave, Released, TlsMaterial, Verdict};
 
 /// The clusters of `pgfw.toml` that `pg apply` means: the one named, else every one that pgfw manages.
 ///
@@ -69,6 +69,14 @@ fn clusters(paths: &Paths, cluster: Option<&str>) -> Result<Vec<(String, Manage)
             "Add a [[postgres]] section.",
         )),
     }
+}
+
+/// What runs on this host, or is named, in the words of pgfw.toml. Needs no configuration: there is none yet.
+///
+/// # Errors
+/// What was made of it is not what pgfw reads.
+pub fn pg_adopt(servers: &[String]) -> Result<Adopted, Failure> {
+    postgres::adopt(servers)
 }
 
 /// Gives a cluster back. Needs neither the daemon nor a ledger: what was lost must not stand in the way.

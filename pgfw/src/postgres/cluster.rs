@@ -100,13 +100,7 @@ impl Server {
     /// postmaster.pid lies in the server's user's hands, so a number in it is believed only of a process of that user
     /// that works in this data directory (the postmaster does: miscinit.c, `ChangeToDataDir`).
     pub fn running(&self) -> Option<Running> {
-        let mut text = String::new();
-        fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(self.data.join("postmaster.pid"))
-            .and_then(|f| f.take(4096).read_to_string(&mut text))
-            .ok()?;
+        let text = read_note(&self.data.join("postmaster.pid")).ok()?;
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         let pid: i32 = lines.first()?.parse().ok().filter(|p| *p > 1)?;
         if !self.is_ours(pid) {
@@ -241,6 +235,18 @@ impl Ask {
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
     }
+}
+
+/// A small file in a server's data directory, which lies in its user's hands: no link is followed, no pipe waited for.
+pub(super) fn read_note(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?
+        .take(1 << 16)
+        .read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// postgresql.conf, and the folder by which the server's user is known: as the configuration says, nobody asked.

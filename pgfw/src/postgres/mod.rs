@@ -2,6 +2,7 @@
 //!
 //! Everything here blocks (files, sockets, the server's answers); async code calls it on a blocking thread.
 
+mod adopt;
 mod after;
 mod applied;
 mod apply;
@@ -34,6 +35,7 @@ mod switch;
 pub mod tls;
 pub mod wire;
 
+pub use adopt::{Adopted, AdoptedServer, adopt};
 pub use after::restart;
 pub use applied::{Applied, Override, Step};
 pub use apply::{TlsMaterial, apply, apply_on_trial};

@@ -65,19 +65,16 @@ impl Rules {
     }
 
     fn ask(&mut self, sql: &Sql, files: &AsOwner) -> Result<(), PostgresError> {
+        // A name may be no text of the session's encoding: it comes as the bytes that it is.
         let rows = sql.query(
             "with recursive m(member, role) as (select oid, oid from pg_catalog.pg_roles union \
              select m.member, a.roleid from m join pg_catalog.pg_auth_members a on a.member = m.role) \
-             select r.rolname::text, g.rolname::text from m join pg_catalog.pg_roles r on r.oid = m.member \
+             select pg_catalog.convert_to(r.rolname::text, 'SQL_ASCII'), pg_catalog.convert_to(g.rolname::text, 'SQL_ASCII') \
+             from m join pg_catalog.pg_roles r on r.oid = m.member \
              join pg_catalog.pg_roles g on g.oid = m.role",
             &[],
         )?;
-        let pair = |row: &tokio_postgres::Row| -> (Vec<u8>, Vec<u8>) {
-            (
-                row.get::<_, String>(0).into_bytes(),
-                row.get::<_, String>(1).into_bytes(),
-            )
-        };
+        let pair = |row: &tokio_postgres::Row| -> (Vec<u8>, Vec<u8>) { (row.get(0), row.get(1)) };
         self.live.members = Some(rows.iter().map(pair).collect());
         let loaded = sql.query("select pg_catalog.pg_conf_load_time()", &[])?;
         let loaded: Option<SystemTime> = loaded.first().map(|row| row.get(0));

@@ -6,6 +6,7 @@
     reason = "helpers of tests, which panic where it happened"
 )]
 
+mod adopt;
 mod applies;
 mod audit;
 mod certificates;
