@@ -16,7 +16,7 @@ use pgfw::postgres::wire::{self, Answer, Startup};
 use pgfw_hba::{Admission, Decision, Disk, From, Hba, Ident, Login, Major, Nothing, Server};
 use pgfw_tests::scratch::managed::{at, credential, to};
 use pgfw_tests::scratch::pki::{Authority, Leaf};
-use pgfw_tests::scratch::{PORT, Scratch, seed, servers, until, write};
+use pgfw_tests::scratch::{PORT, Scratch, on_each_major, seed, until, write};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -179,21 +179,16 @@ fn draw(runner: &mut TestRunner, many: usize) -> Vec<String> {
         .collect()
 }
 
-fn on_each_server(test: impl Fn(&Real, &mut TestRunner, &str) + Send + Sync + Copy + 'static) {
+fn on_each_server(test: impl Fn(&Real, &mut TestRunner, &str) + Sync) {
     let seed = seed();
-    for (number, programs) in servers() {
-        let Some(major) = Major::of(number) else { continue };
-        let context = format!("PostgreSQL {number}, PGFW_SEED={seed}");
-        let work = move || {
-            let bytes: [u8; 32] = std::array::from_fn(|n| seed.to_le_bytes()[n % 8]);
-            let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-            let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-            test(&Real::start(major, &programs), &mut runner, &context);
-        };
-        // Namespaces are a thread's.
-        let done = std::thread::spawn(work).join();
-        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    }
+    on_each_major(|server| {
+        let major = Major::of(server.major).unwrap();
+        let context = format!("PostgreSQL {}, PGFW_SEED={seed}", server.major);
+        let bytes: [u8; 32] = std::array::from_fn(|n| seed.to_le_bytes()[n % 8]);
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        test(&Real::start(major, &server.programs), &mut runner, &context);
+    });
 }
 
 const BATCHES: usize = 12;
