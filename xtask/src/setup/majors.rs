@@ -192,7 +192,12 @@ mod tests {
         let list = r#"[{"source":"native/lib/libz.so.1","target":"native/lib/libz.so"},{"source":"a","target":"b"}]"#;
         let expected = [("native/lib/libz.so.1", "native/lib/libz.so"), ("a", "b")];
         assert_eq!(links(list).as_deref(), Some(expected.as_slice()));
-        for other in ["", "[]", r#"[{"target":"a","source":"b"}]"#, r#"[{"source":"a"}]"#] {
+        for other in [
+            "",
+            "[]",
+            r#"[{"target":"a","source":"b"}]"#,
+            r#"[{"source":"a"}]"#,
+        ] {
             assert_eq!(links(other), None, "{other}");
         }
     }
