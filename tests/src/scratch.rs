@@ -79,10 +79,16 @@ impl Scratch {
 
     /// Starts the server and waits until it is ready.
     pub fn run(&mut self) {
+        self.run_with(&[]);
+    }
+
+    /// The same with settings on its command line, `name=value`.
+    pub fn run_with(&mut self, settings: &[&str]) {
         let log = File::create(self.directory.path().join("log")).expect("a log");
         let server = as_postgres(self.programs.join("postgres"))
             .arg("-D")
             .arg(self.data())
+            .args(settings.iter().flat_map(|setting| ["-c", setting]))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

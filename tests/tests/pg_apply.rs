@@ -9,7 +9,7 @@ use pgfw::failure::Explain;
 use pgfw::postgres::wire::Answer;
 use pgfw::postgres::{Edits, PostgresError, Server, Step, prove};
 use pgfw_tests::scratch::managed::{Managed, log_in, steps, to};
-use pgfw_tests::scratch::{Scratch, write};
+use pgfw_tests::scratch::{Installed, Scratch, on_each_major, write};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ALICE: &str = "[[identity]]\nname = \"alice\"\nnetworks = [\"127.0.0.0/8\"]\n";
@@ -34,7 +34,11 @@ fn live(managed: &Managed) -> (Vec<Vec<u8>>, Vec<PathBuf>) {
 
 #[test]
 fn p11_applied_and_proven_then_nothing_to_do() {
-    let managed = Managed::new(Scratch::start());
+    on_each_major(applied_and_proven);
+}
+
+fn applied_and_proven(server: &Installed) {
+    let managed = Managed::new(server.start());
     let data = managed.scratch.data();
     let former = fs::read(data.join("pg_hba.conf")).unwrap();
     let config = managed.config("", ALICE);
@@ -96,7 +100,11 @@ fn p11_trust_is_not_taken_for_the_marker() {
 /// before; at the first apply and at later ones.
 #[test]
 fn p10_p11_a_broken_candidate_never_reaches_the_live_server() {
-    let managed = Managed::new(Scratch::start());
+    on_each_major(broken_candidate);
+}
+
+fn broken_candidate(server: &Installed) {
+    let managed = Managed::new(server.start());
     let leaf = managed.clients.client("alice", &[7]);
     let refuse = || {
         let before = live(&managed);
@@ -232,7 +240,11 @@ fn p10_p11_what_a_server_took_at_its_start_is_gone_back_to() {
 /// does.
 #[test]
 fn p11_a_canary_that_is_let_in_takes_everything_back() {
-    let mut managed = Managed::new(Scratch::start());
+    on_each_major(canary);
+}
+
+fn canary(server: &Installed) {
+    let mut managed = Managed::new(server.start());
     let canary = managed.clients.client("pgfw-canary", &[0x66]);
     managed.material.canary = Some((canary.certificate.clone(), canary.key.clone()));
     managed.clients.publish(&managed.material.crl_dir, &[&canary]);
@@ -314,7 +326,11 @@ fn p12_what_is_staged_counts_at_the_next_start() {
 /// What the server of a trial would take over with the live one's settings, and remove at its end.
 #[test]
 fn p12_a_trial_reads_nothing_of_the_live_settings() {
-    let scratch = Scratch::stopped();
+    on_each_major(trial_is_apart);
+}
+
+fn trial_is_apart(server: &Installed) {
+    let scratch = server.stopped();
     let pid_file = scratch.data().join("external.pid");
     scratch.configure(&format!(
         "external_pid_file = '{0}'\narchive_mode = on\narchive_command = 'touch {0}.archived; false'\n",
