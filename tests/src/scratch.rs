@@ -104,6 +104,20 @@ impl Scratch {
         });
     }
 
+    /// From its next start on the server is a copy of `postgres` with no other program beside it.
+    pub fn leave_initdb_behind(&mut self) {
+        let elsewhere = self.place("elsewhere");
+        fs::create_dir_all(elsewhere.join("bin")).expect("a directory");
+        for part in ["lib", "share"] {
+            // Where it finds its own files, unless it was built to look for them at fixed places.
+            let there = self.programs.join("..").join(part);
+            std::os::unix::fs::symlink(there, elsewhere.join(part)).expect("a link");
+        }
+        let programs = elsewhere.join("bin");
+        fs::copy(self.programs.join("postgres"), programs.join("postgres")).expect("a copy");
+        self.programs = programs;
+    }
+
     /// Stops the server (fast shutdown) and waits until it is gone.
     pub fn stop(&mut self) {
         self.end(Signal::SIGINT);

@@ -7,13 +7,19 @@ use std::path::PathBuf;
 
 use pgfw::failure::Explain;
 use pgfw::postgres::wire::Answer;
-use pgfw::postgres::{Edits, PostgresError, Server, Step, prove};
+use pgfw::postgres::{Edits, Options, PostgresError, Server, Step, Untried, prove};
 use pgfw_tests::scratch::managed::{Managed, log_in, steps, to};
 use pgfw_tests::scratch::{Installed, Scratch, on_each_major, write};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ALICE: &str = "[[identity]]\nname = \"alice\"\nnetworks = [\"127.0.0.0/8\"]\n";
 const BROKEN: &str = "local = [\"local all all nonsense\"]\n";
+
+const REPLACE: Options = Options {
+    edits: Edits::Replace,
+    untried: Untried::Refuse,
+    confirm: None,
+};
 
 /// What the live names hold, and what lies beside them.
 fn live(managed: &Managed) -> (Vec<Vec<u8>>, Vec<PathBuf>) {
@@ -419,13 +425,13 @@ fn p14_p19_edits_are_noticed() {
         .write_all(edit.as_bytes())
         .unwrap();
     drifted("gen-1/pg_hba.conf");
-    assert_eq!(managed.apply_with(&config, Edits::Replace).unwrap().generation, 2);
+    assert_eq!(managed.apply_with(&config, REPLACE).unwrap().generation, 2);
 
     fs::remove_file(&hba).unwrap();
     write(&hba, edit);
     drifted("data/pg_hba.conf");
     assert_eq!(fs::read_to_string(&hba).unwrap(), edit);
-    managed.apply_with(&config, Edits::Replace).unwrap();
+    managed.apply_with(&config, REPLACE).unwrap();
     assert!(hba.is_symlink());
     assert_eq!(
         fs::read_to_string(managed.scratch.data().join("pg_hba.conf.edited-pgfw")).unwrap(),
@@ -460,9 +466,7 @@ fn p19_links_that_the_servers_user_plants_are_not_followed() {
     write(&data.join("pg_hba.conf"), "local all all trust\n");
     symlink(&victim, data.join("pg_hba.conf.edited-pgfw")).expect("a link");
     plant();
-    let applied = managed
-        .apply_with(&managed.config("", ""), Edits::Replace)
-        .unwrap();
+    let applied = managed.apply_with(&managed.config("", ""), REPLACE).unwrap();
     assert!(steps(&applied.steps).contains(&"tried"), "{:?}", applied.notes);
     assert_eq!(fs::read_to_string(&victim).unwrap(), "as it was\n");
     assert!(fs::symlink_metadata(&victim).unwrap().is_file());

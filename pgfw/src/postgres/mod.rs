@@ -33,7 +33,7 @@ pub mod tls;
 pub mod wire;
 
 pub use applied::{Applied, Override, Step};
-pub use apply::{TlsMaterial, apply, apply_on_trial};
+pub use apply::{Options, TlsMaterial, Untried, apply};
 pub use cluster::{Running, Server};
 pub use error::PostgresError;
 pub use half_open::{CutOff, await_logins, cut_off, destroy_half_open};

@@ -27,3 +27,4 @@ mod stage;
 mod standstill;
 mod telling;
 mod trial;
+mod untried;

@@ -77,7 +77,13 @@ pub fn render(input: &Input) -> Result<Rendered, Refused> {
     for local in &cluster.local {
         line(local.clone());
     }
+    let mut said = None;
     for cell in cells {
+        let remark = remark(cell);
+        if said != Some(remark) {
+            line(remark.to_owned());
+            said = Some(remark);
+        }
         line(cell_line(cell, major, &mut maps)?);
     }
     for reject in [
@@ -122,6 +128,24 @@ fn marker_map(marker: &str, operator: &str) -> Map {
 
 const HEADER: &str = "# Written by pgfw from its configuration, replaced at every apply. Change pgfw.toml instead.\n\
      # The first line that matches decides. A map (pg_ident.conf) lists the identities of its line.\n";
+
+/// What a cell's line cannot see, for whoever reads the file; the same text for each of a kind, and no name in it.
+fn remark(cell: &Cell) -> &'static str {
+    match (&cell.admits, &cell.databases) {
+        (Admits::Certificates(_), Databases::All | Databases::Named(_)) => {
+            "# By certificate: `pgfw cert revoke` ends its sessions."
+        }
+        (Admits::Certificates(_), Databases::Replication) => {
+            "# Replication by certificate: `pgfw cert revoke` ends a stream; one whose line goes ends at its next reconnect."
+        }
+        (Admits::Password { .. }, Databases::All | Databases::Named(_)) => {
+            "# By password: a program's own users (a pooler's clients) are not seen here, and no revocation reaches them."
+        }
+        (Admits::Password { .. }, Databases::Replication) => {
+            "# Replication by password: no revocation reaches it; a stream whose line goes ends at its next reconnect."
+        }
+    }
+}
 
 fn cell_line(cell: &Cell, major: u16, maps: &mut Vec<Map>) -> Result<String, Refused> {
     let Cell {

@@ -127,6 +127,42 @@ fn p06_plaintext_only_by_name_on_loopback() {
     }
 }
 
+/// Above its lines the file says what they do not see, wherever the kind of line changes.
+#[test]
+fn p39_rules_say_what_they_cannot_see() {
+    let files = rendered(
+        &config(
+            "[[identity]]\nname = \"alice\"\n\
+             [[identity]]\nname = \"standby\"\ndatabases = []\nreplication = true\n\
+             [[login]]\nname = \"pooler\"\nmethod = \"scram-sha-256\"\nnetworks = [\"127.0.0.1/32\"]\nplaintext = \"loopback\"\n\
+             [[login]]\nname = \"stream\"\nmethod = \"scram-sha-256\"\nnetworks = [\"10.0.0.0/8\"]\ndatabases = []\n\
+             replication = true\n",
+        ),
+        15,
+    );
+    // The role of a line, and words of the last remark above it.
+    let rows = [
+        ("alice", "By certificate: `pgfw cert revoke` ends"),
+        ("standby", "next reconnect"),
+        ("pooler", "a pooler's clients"),
+        ("stream", "no revocation reaches it"),
+    ];
+    let mut remark = "";
+    let mut seen = Vec::new();
+    for line in files.hba.lines() {
+        if line.starts_with('#') {
+            remark = line;
+        } else if let Some((role, words)) = rows
+            .iter()
+            .find(|(role, _)| line.contains(&format!(" \"{role}\" ")))
+        {
+            assert!(remark.contains(words), "{remark} above {line}");
+            seen.push(*role);
+        }
+    }
+    assert_eq!(seen, ["alice", "pooler", "standby", "stream", "pooler"]);
+}
+
 /// A name that begins with `/`: an anchored expression on 16 and later. On 15 the token that is the name would be another
 /// expression after an upgrade, which takes the files along; as a system user it always is one.
 #[test]
