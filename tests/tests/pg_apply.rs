@@ -1,5 +1,10 @@
 //! Applying to a real server: proof, rollback, drift; and revocation.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which panic where it happened"
+)]
+
 use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};

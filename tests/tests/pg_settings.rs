@@ -1,5 +1,10 @@
 //! What a managed server's settings come to; sessions that a revocation ends.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which panic where it happened"
+)]
+
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
