@@ -4,7 +4,7 @@
 use super::{Context, pg, pg_plan};
 use crate::failure::Failure;
 use crate::ops::{self, Engine};
-use crate::postgres::Applied;
+use crate::postgres::{Applied, Options};
 
 /// The clusters that follow, and what was done about them.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl<'a> Followers<'a> {
         let mut failed = None;
         for name in &self.names {
             pg_plan::warn(self.context, name);
-            match engine.pg_apply(name, false) {
+            match engine.pg_apply(name, &Options::default()) {
                 Ok(applied) => {
                     if !self.context.json && !applied.unchanged {
                         pg::print(&applied);

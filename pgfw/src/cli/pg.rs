@@ -10,7 +10,7 @@ use super::passphrase::Asked;
 use super::{Context, output, pg_plan, pg_trial};
 use crate::failure::Failure;
 use crate::ops::{self, Engine};
-use crate::postgres::{Applied, Given, Leave, Released, Step, Verdict};
+use crate::postgres::{Applied, Edits, Given, Leave, Options, Released, Step, Untried, Verdict};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Pg {
@@ -28,6 +28,9 @@ pub(super) enum Pg {
         /// Go on over files that somebody edited by hand; the edited ones are kept beside.
         #[arg(long)]
         replace_edits: bool,
+        /// Go on where no server of its own can try the rules first: without `initdb`, or without network namespaces.
+        #[arg(long)]
+        without_scratch: bool,
         /// Undo it by itself after this time unless `pgfw confirm` comes first, like 60s; with the daemon dead as well.
         #[arg(long, value_name = "TIME", value_parser = trial_time)]
         confirm: Option<Duration>,
@@ -69,15 +72,28 @@ impl Pg {
             Pg::Apply {
                 cluster,
                 replace_edits,
+                without_scratch,
                 confirm,
             } => {
+                let options = Options {
+                    edits: if replace_edits {
+                        Edits::Replace
+                    } else {
+                        Edits::Refuse
+                    },
+                    untried: if without_scratch {
+                        Untried::Allow
+                    } else {
+                        Untried::Refuse
+                    },
+                    confirm,
+                };
                 context.require_root("pg apply")?;
                 let names = ops::clusters_to_apply(&context.paths, cluster.as_deref())?;
                 let mut engine = Engine::open(&context.paths)?;
                 let apply = |name: &str| {
                     pg_plan::warn(context, name);
-                    let applied = context
-                        .unlocked(Asked::Once, || engine.pg_apply_for(name, replace_edits, confirm))?;
+                    let applied = context.unlocked(Asked::Once, || engine.pg_apply(name, &options))?;
                     if let (Some(time), Some(_)) = (confirm, &applied.undoes_itself)
                         && let Err(failure) = pg_trial::watch(context, name, time)
                     {

@@ -38,7 +38,7 @@ pub mod wire;
 pub use adopt::{Adopted, AdoptedServer, adopt};
 pub use after::restart;
 pub use applied::{Applied, Override, Step};
-pub use apply::{TlsMaterial, apply, apply_on_trial};
+pub use apply::{Options, TlsMaterial, Untried, apply};
 pub use cluster::{Running, Server};
 pub use error::PostgresError;
 pub use half_open::{CutOff, await_logins, cut_off, destroy_half_open};

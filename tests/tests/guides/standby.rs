@@ -68,7 +68,7 @@ fn arrives(primary: &PgCluster<'_>, standby: &PgCluster<'_>, table: &str) {
 }
 
 #[test]
-fn a_standby_streams_while_its_certificate_is_good() {
+fn p39_a_standby_streams_while_its_certificate_is_good() {
     let lan = Lan::new();
     let guide = Guide::read("standby");
     let settings = guide.block("postgresql.auto.conf on the standby");
@@ -113,9 +113,38 @@ fn a_standby_streams_while_its_certificate_is_good() {
     daemon.kill();
     arrives(&primary, &copied, "three");
 
-    // Revoked, it is cut at once, and its reconnects meet a closed port.
+    // An application beside it: its certificate is no standby's, and what ends one leaves the other be.
     let _daemon = pgfw.start();
+    primary.sql("create role app login");
+    primary.sql("create database app");
+    let other = folder.path().join("app");
+    pgfw.ok(&["cert", "issue", "app", "--bundle", other.to_str().unwrap()]);
+    let as_role = |role: &str| {
+        Psql::at(&lan.client)
+            .certificate(&other, "postgresql")
+            .set("host", "db.example.com")
+            .set("hostaddr", DB.to_string())
+            .set("dbname", "app")
+            .set("user", role)
+    };
+    let mut session = as_role("app").open().unwrap();
+    assert_eq!(session.query("select 6 * 7").unwrap(), "42");
+    for (role, replication) in [("standby", "true"), ("app", "true"), ("standby", "false")] {
+        let psql = as_role(role).set("replication", replication);
+        let said = psql.query("select 1").stderr;
+        assert!(
+            said.contains("pg_hba.conf rejects"),
+            "{role}, {replication}: {said}"
+        );
+    }
+    pgfw.ok(&["cert", "revoke", "app"]);
+    eventually("the application is cut off", PATIENCE, || {
+        session.query("select 1").err()
+    });
     assert!(streams(&primary));
+    arrives(&primary, &copied, "four");
+
+    // Revoked, it is cut at once, and its reconnects meet a closed port.
     let before = pgfw.status().packets("service-closed");
     pgfw.ok(&["cert", "revoke", "standby"]);
     eventually("the stream ends", PATIENCE, || (!streams(&primary)).then_some(()));

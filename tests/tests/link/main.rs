@@ -33,3 +33,4 @@ mod standby;
 mod standstill;
 mod telling;
 mod trial;
+mod untried;
