@@ -113,7 +113,7 @@ pub struct Audit {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gate {
-    pub listen: Text,
+    pub listen: Option<Text>,
     pub allow: Option<Vec<Text>>,
     pub lease: Option<Text>,
     pub certificate_ttl: Option<Text>,

@@ -141,10 +141,10 @@ mod tests {
         assert!(door.enter(v4(1)).is_some());
         // One host's addresses are one source, the neighbour's another.
         let own = |i: u32| format!("2001:db8::{i:x}").parse().unwrap();
-        let places: Vec<_> = (0..PER_SOURCE).map(|i| door.enter(own(i)).unwrap()).collect();
+        let hosts: Vec<_> = (0..PER_SOURCE).map(|i| door.enter(own(i)).unwrap()).collect();
         assert!(door.enter(own(PER_SOURCE)).is_none());
         assert!(door.enter("2001:db8:0:1::1".parse().unwrap()).is_some());
-        drop(places);
+        drop((places, hosts));
         assert!(door.lock().sources.is_empty());
     }
 

@@ -5,6 +5,7 @@ mod close;
 mod compile;
 pub mod coverage;
 mod difference;
+mod leases;
 mod openings;
 #[cfg(test)]
 mod tests;

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::compile::Inputs;
 use super::coverage::{ServiceId, ServicePort, Until};
+use super::leases;
 use crate::clock::WallTime;
 use crate::config::GATE;
-use crate::ledger::types::{Authority, EntryKind, Lease};
+use crate::ledger::types::{Authority, EntryKind};
 
 /// One reason why a network may, or may not, reach one service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,11 +152,9 @@ pub fn openings(inputs: &Inputs<'_>) -> Vec<Opening> {
             open(&services.clusters, &identity.networks, until, Some(end), &origin);
         }
     }
-    for lease in inputs.leases {
-        if let Some((until, end)) = lease_end(inputs, lease) {
-            let origin = Origin::Lease(lease.identity.clone());
-            open(&services.clusters, &[lease.net()], until, Some(end), &origin);
-        }
+    for (lease, until, end) in leases::live(inputs) {
+        let origin = Origin::Lease(lease.identity.clone());
+        open(&services.clusters, &[lease.net()], until, Some(end), &origin);
     }
     for entry in inputs.entries {
         if !entry.counts_in(inputs.generation) || entry.ended(&inputs.now, inputs.boot_id) {
@@ -187,29 +186,6 @@ pub fn openings(inputs: &Inputs<'_>) -> Vec<Opening> {
         }));
     }
     all
-}
-
-/// When a lease ends: at its time, or with the certificate that it was granted to, whichever is first. `None`: it counts no
-/// more, or not in this policy.
-fn lease_end(inputs: &Inputs<'_>, lease: &Lease) -> Option<(Until, WallTime)> {
-    let config = inputs.config;
-    let roams = config.identity(&lease.identity).is_some_and(|i| i.roaming);
-    if !roams || config.gate.is_none() || lease.ended(&inputs.now, inputs.boot_id) {
-        return None;
-    }
-    let certificate = inputs.certificates.iter().find(|c| {
-        c.authority == Authority::Client
-            && c.serial == lease.serial
-            && c.name == lease.identity
-            && c.valid_at(inputs.now.wall())
-    })?;
-    let by_itself = lease.end.boot_end(&inputs.now, inputs.boot_id);
-    let with_it = inputs.now.boot_at(certificate.not_after);
-    Some(if with_it < by_itself {
-        (Until::At(with_it), certificate.not_after)
-    } else {
-        (Until::At(by_itself), lease.end.wall)
-    })
 }
 
 /// The latest end among the identity's client certificates that are valid now: `notAfter`, a second in which OpenSSL,

@@ -120,6 +120,9 @@ impl Corpus<'_> {
     }
 }
 
+/// What makes a certificate another one than pgfw issues.
+type Change<'a> = &'a dyn Fn(&mut CertificateParams);
+
 /// What pgfw issues, but for what a row changes.
 fn usual(name: &str) -> CertificateParams {
     let now = OffsetDateTime::now_utc();
@@ -161,7 +164,7 @@ fn p34_gate_and_server_give_one_answer_about_certificates() {
     corpus.stage.pgfw.ok(&["cert", "revoke", &gone.serial]);
     corpus.agree("one that is revoked", &gone, Alert);
 
-    let rows: [(&str, &dyn Fn(&mut CertificateParams), Verdict); 9] = [
+    let rows: [(&str, Change<'_>, Verdict); 9] = [
         ("a forged one without a flaw", &|_| (), Verified),
         ("an expired one", &|p| p.not_after = now - Duration::SECOND, Alert),
         ("one of tomorrow", &|p| p.not_before = now + Duration::HOUR, Alert),

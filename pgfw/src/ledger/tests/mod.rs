@@ -4,6 +4,7 @@ mod certificates;
 mod entries;
 mod file;
 mod generations;
+mod leases;
 
 use std::time::Duration;
 
