@@ -136,7 +136,7 @@ impl ConnectionLog {
                 .retain(|name, _| self.followed.contains_key(name));
             lines.unknown.retain(|name, _| self.followed.contains_key(name));
         }
-        let mut round = ROUND;
+        let mut round = if clusters.is_empty() { PAUSE } else { ROUND };
         for cluster in clusters {
             let followed = self
                 .followed

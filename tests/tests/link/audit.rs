@@ -331,8 +331,9 @@ fn certificates_and_policies_and_who_asked() {
         .within(|| std::fs::rename(LOG, format!("{LOG}.1")))
         .unwrap();
     daemon.signal(Signal::SIGHUP);
-    stage.pgfw.ok(&["deny", "203.0.113.9/32"]);
-    comes(&stage, "policy_changed", |r| r["change"] == "denied");
+    // Which takes the daemon, and so tells that it did not end.
+    stage.pgfw.ok(&["allow", "203.0.113.9/32"]);
+    comes(&stage, "policy_changed", |r| r["net"] == "203.0.113.9/32");
     daemon.kill();
     stage.revoke("alice");
     let revoked = comes(&stage, "certificate_revoked", |_| true);

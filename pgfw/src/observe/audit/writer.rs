@@ -108,14 +108,7 @@ impl Audit {
 
     /// Why it cannot be written, and how many wait or are lost; `None` when all is well.
     pub fn complaint(&self) -> Option<String> {
-        let state = self.inner().state();
-        let error = state.error.as_ref()?;
-        Some(format!(
-            "the audit log {} cannot be written: {error}; {} records wait and {} are lost.",
-            state.settings.file.display(),
-            state.lines.len() + state.taken,
-            state.lost
-        ))
+        self.inner().state().complaint()
     }
 
     /// Waits until everything is written, or it is clear that it cannot be now, but no longer than this.
@@ -132,9 +125,26 @@ impl Audit {
 impl Drop for Handle {
     fn drop(&mut self) {
         let Handle(inner) = self;
-        inner.flush(AT_THE_END);
+        if !inner.flush(AT_THE_END)
+            && let Some(complaint) = inner.state().complaint()
+        {
+            // Of a command, or of a daemon that stops: nobody else says it.
+            eprintln!("pgfw: {complaint}");
+        }
         inner.state().stop = true;
         inner.changed.notify_all();
+    }
+}
+
+impl State {
+    fn complaint(&self) -> Option<String> {
+        let error = self.error.as_ref()?;
+        Some(format!(
+            "the audit log {} cannot be written: {error}; {} records wait and {} are lost.",
+            self.settings.file.display(),
+            self.lines.len() + self.taken,
+            self.lost
+        ))
     }
 }
 
