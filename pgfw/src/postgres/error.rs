@@ -195,7 +195,7 @@ impl Explain for PostgresError {
                 "Correct in pgfw.toml what a server of this version names, then apply again.".to_owned()
             }
             PostgresError::Untried { cluster, .. } => format!(
-                "Let this host have one (`initdb` beside `postgres`, network namespaces), or go on with the live server's proof \
+                "Let this host have one (`initdb` beside `postgres`, network namespaces, room in the state folder), or go on with the live server's proof \
                  alone: pgfw pg apply {cluster} --without-scratch"
             ),
             PostgresError::NotProven { .. } => {

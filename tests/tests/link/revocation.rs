@@ -265,7 +265,7 @@ fn p30_a_revocation_and_an_apply_with_the_capabilities_of_the_unit() {
     };
     as_the_unit(&["ca", "init"]);
     as_the_unit(&["cert", "server"]);
-    as_the_unit(&["pg", "apply"]);
+    as_the_unit(&["pg", "apply", "--without-scratch"]);
     let _daemon = stage
         .pgfw
         .start_command(&mut stage.pgfw.command_as_the_unit(&["run"]));
@@ -285,7 +285,7 @@ fn p30_a_revocation_and_an_apply_with_the_capabilities_of_the_unit() {
     assert_eq!(bobs.query("select 1").as_deref(), Ok("1"));
 
     stage.configure("min_tls = \"1.3\"", "");
-    let said = as_the_unit(&["pg", "apply"]);
+    let said = as_the_unit(&["pg", "apply", "--without-scratch"]);
     assert!(said.contains("proven: the server goes by these rules"), "{said}");
     as_the_unit(&["pg", "release"]);
 }
