@@ -76,6 +76,9 @@ impl Shared {
     }
 }
 
+/// A disk that hangs keeps no daemon from its end.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
+
 fn joined<T>(done: Result<Result<T, Failure>, tokio::task::JoinError>) -> Result<T, Failure> {
     done.unwrap_or_else(|_| {
         Err(Failure::refused(
@@ -112,6 +115,9 @@ pub fn run(paths: &Paths, probation: Duration) -> Result<(), Failure> {
     connections::follow(shared.clone());
     runtime.block_on(serve(paths, &shared))?;
     on_stop(&shared);
+    // The threads that follow rings and logs live as long as the process, so nothing else writes the last records.
+    let audit = shared.lock().audit().clone();
+    audit.flush(LAST_RECORDS);
     // A server that does not answer is not waited for: what it was to be told is noted, and told after the next start.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())
