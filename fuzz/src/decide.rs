@@ -1,6 +1,7 @@
 //! The decision by itself: no panic, and what holds whatever the bytes are.
 
 use pgfw_common::address::{Ends, Family, Martian, martian};
+use pgfw_common::coverage::Admission;
 use pgfw_common::decide::Verdict;
 use pgfw_common::frames::{Frame, ICMP, ICMPV6, TCP, UDP};
 use pgfw_common::host::World;
@@ -9,7 +10,7 @@ use pgfw_common::outgoing::{Origin, outgoing};
 use pgfw_common::packet::Bytes;
 use pgfw_common::parse::{self, Fragment, Ip, Place, Segment};
 use pgfw_common::reason::{Action, Reason};
-use pgfw_common::record::Scratch;
+use pgfw_common::record::{Scratch, ServiceRow};
 use pgfw_common::tables::Ports;
 use pgfw_common::wire::{ETHER_IPV4, ETHER_IPV6, FRAGMENT};
 
@@ -58,16 +59,21 @@ const USED: Scratch = {
         hop_limit: u8::MAX,
         fragment: Fragment::Later,
     };
+    let mut segment = Segment::EMPTY;
+    segment.ports = Ports {
+        remote: u16::MAX,
+        local: u16::MAX,
+    };
+    segment.flags = u8::MAX;
+    let service = ServiceRow {
+        service: u16::MAX,
+        counter: u16::MAX,
+    };
+    segment.keep(Some((service, Admission::Allowed)));
     Scratch {
         ip,
         quote: ip,
-        segment: Segment {
-            ports: Ports {
-                remote: u16::MAX,
-                local: u16::MAX,
-            },
-            flags: u8::MAX,
-        },
+        segment,
         reason: u8::MAX,
         world: u8::MAX,
         counter: u16::MAX,

@@ -7,15 +7,29 @@ use crate::record::Coverage;
 pub struct Jiffies(pub u64);
 
 /// What a service says to a source.
+#[repr(u8)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     /// Refused, established connections included.
-    Denied,
-    Allowed,
+    Denied = 0,
+    Allowed = 1,
     /// Allowed because everyone is: a stray segment must also belong to something, or scans would find the port.
-    AllowedToWorld,
+    AllowedToWorld = 2,
     /// Nothing said, or no longer.
-    Closed,
+    Closed = 3,
+}
+
+impl Admission {
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Option<Admission> {
+        match number {
+            0 => Some(Admission::Denied),
+            1 => Some(Admission::Allowed),
+            2 => Some(Admission::AllowedToWorld),
+            3 => Some(Admission::Closed),
+            _ => None,
+        }
+    }
 }
 
 /// An end that never comes.

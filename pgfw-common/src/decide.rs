@@ -198,13 +198,16 @@ fn transport<P: Packet, T: Tables>(
         return reason.into();
     }
     // From here on one path for all protocols; see `parse`.
-    let segment = &*black_box(segment);
+    let segment = black_box(segment);
     let key = ServiceKey {
         port: segment.ports.local,
         protocol: ip.protocol,
         pad: 0,
     };
-    let found = tables.admission(key, ip, arrival.now);
+    segment.keep(tables.admission(key, ip, arrival.now));
+    // Nor is it of use to anyone to walk what follows once for each answer.
+    let segment = &*black_box(segment);
+    let found = segment.found();
     let said = found.map(|(_, admission)| admission);
     let reason = match ip.protocol {
         wire::TCP => transport::tcp(tables, arrival, ip, segment, said),

@@ -6,7 +6,9 @@
 use core::hint::black_box;
 
 use crate::address::{Address, Ends, Family, v4, v6};
+use crate::coverage::Admission;
 use crate::packet::Packet;
+use crate::record::ServiceRow;
 use crate::tables::Ports;
 use crate::wire;
 
@@ -107,6 +109,11 @@ pub struct Segment {
     pub ports: Ports,
     /// TCP's; means nothing in others.
     pub flags: u8,
+    /// What the service at the port says to the remote end: 0 where there is no service, else one more than the
+    /// [`Admission`]'s number.
+    said: u8,
+    /// That service.
+    service: ServiceRow,
 }
 
 impl Segment {
@@ -114,7 +121,30 @@ impl Segment {
     pub const EMPTY: Segment = Segment {
         ports: Ports { remote: 0, local: 0 },
         flags: 0,
+        said: 0,
+        service: ServiceRow {
+            service: 0,
+            counter: 0,
+        },
     };
+
+    /// Keeps what was found at the port.
+    #[inline(always)]
+    pub const fn keep(&mut self, found: Option<(ServiceRow, Admission)>) {
+        self.said = match found {
+            None => 0,
+            Some((row, admission)) => {
+                self.service = row;
+                admission as u8 + 1
+            }
+        };
+    }
+
+    /// What was kept.
+    #[inline(always)]
+    pub fn found(&self) -> Option<(ServiceRow, Admission)> {
+        Admission::from_number(self.said.checked_sub(1)?).map(|admission| (self.service, admission))
+    }
 }
 
 /// How much of a datagram a packet is.

@@ -215,41 +215,70 @@ pub const fn mark(behind: u64, mark_bits: u32) -> u64 {
     first | 1 << (behind >> (64 - mark_bits) & 63)
 }
 
-/// The word where the answer of a service to `key` begins; 0: no prefix holds it.
+/// What the filter says about an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sieved {
+    /// The word where the answer begins; 0: no prefix holds the address.
+    Settled(u32),
+    /// Only the root tells.
+    Beyond(Beyond),
+}
+
+/// An address that got through the filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beyond {
+    /// Its word of the root.
+    pub root: u32,
+    /// What the root leaves of it.
+    pub rest: Key,
+    /// The answer where nothing else holds it.
+    pub base: u32,
+}
+
+/// Asks the filter of a service about `key`. Most of a flood goes no further, so this is what the programs have in line.
 #[inline(always)]
-pub fn find<T: Lines>(table: &T, record: T::Line, family: Family, key: Key) -> u32 {
+pub fn sieve<T: Lines>(table: &T, record: T::Line, family: Family, key: Key) -> Sieved {
     let words = record::FAMILIES + family as u32 * record::FAMILY_WORDS;
     let place = T::load(record, words + record::WHERE);
     if place == 0 {
-        return 0;
+        return Sieved::Settled(0);
     }
     let plan = Plan::from_word(T::load(record, words + record::PLAN));
     let mut rest = key;
     if plan.common_bits != 0 {
         let common = T::load(record, words + record::COMMON);
         if (key.high ^ common) >> (64 - plan.common_bits) != 0 {
-            return plan.outside;
+            return Sieved::Settled(plan.outside);
         }
         rest = key.after(plan.common_bits);
     }
     let slot = rest.first(plan.root_bits);
     let mark = mark(rest.high << plan.root_bits, plan.mark_bits);
     if word(table, (place >> 32) as u32 * LINE_WORDS + slot) & mark != mark {
-        return plan.base;
+        return Sieved::Settled(plan.base);
     }
-    let slot = word(table, place as u32 * LINE_WORDS + slot);
-    let rest = rest.after(plan.root_bits);
+    Sieved::Beyond(Beyond {
+        root: place as u32 * LINE_WORDS + slot,
+        rest: rest.after(plan.root_bits),
+        base: plan.base,
+    })
+}
+
+/// The word where the answer begins to an address that got through; 0: no prefix holds it.
+#[inline(always)]
+pub fn behind<T: Lines>(table: &T, family: Family, beyond: Beyond) -> u32 {
+    let slot = word(table, beyond.root);
     let found = match family {
-        Family::V4 => find_part(table, slot, (rest.high >> (64 - PART_BITS)) as u32),
+        Family::V4 => find_part(table, slot, (beyond.rest.high >> (64 - PART_BITS)) as u32),
         Family::V6 => {
             let mut found = slot;
-            for rest in [rest.high, rest.low] {
+            for rest in [beyond.rest.high, beyond.rest.low] {
                 found = find_range(table, found, rest);
             }
             found as u32
         }
     };
-    if found == 0 { plan.base } else { found }
+    if found == 0 { beyond.base } else { found }
 }
 
 /// IPv4: the answer behind a root's value, given what is left of the address.

@@ -353,5 +353,5 @@ const _: () = {
     assert!(size_of::<ServiceCounters>() == 24 && core::mem::offset_of!(ServiceCounters, key) == 16);
     assert!(size_of::<NoteKey>() == 40 && core::mem::offset_of!(NoteKey, protocol) == 36);
     assert!(size_of::<Note>() == 16 && core::mem::offset_of!(Note, answers) == 8);
-    assert!(size_of::<Scratch>() == 116);
+    assert!(size_of::<Scratch>() == 120);
 };

@@ -307,7 +307,7 @@ const NO_SOCKET: u32 = 0;
 const SYN_COOKIE: u32 = 255;
 
 /// The state of the flow's socket, [`NO_SOCKET`], or [`SYN_COOKIE`] where `check` is not 0 and the segment has one.
-#[inline(never)]
+#[inline(always)]
 fn tcp_state(ctx: *mut xdp_md, ip: &Ip, ports: Ports, check: u32) -> u32 {
     let mut tuple = MaybeUninit::<bpf_sock_tuple>::uninit();
     let size = fill(&mut tuple, ip, ports);

@@ -6,26 +6,31 @@ use pgfw_common::record::Event;
 use crate::access::{Buffers, copy_head, now};
 use crate::{maps, tables};
 
-/// A function of its own: its stack is not added to that of the decision.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn offer<B: Buffers>(ctx: *mut xdp_md, ifindex: u32, reason: u8) {
-    let now = now();
     let Some(budget) = maps::EVENT_BUDGET.get_ptr_mut(0) else {
         return;
     };
     // SAFETY: this CPU's own element, and one packet at a time on a CPU.
-    let budget = unsafe { &mut *budget };
-    if !budget.take(now, tables::hz()) {
-        return;
+    if unsafe { &mut *budget }.take(now(), tables::hz()) {
+        tell::<B>(ctx, ifindex, reason);
     }
+}
+
+/// A function of its own: its stack is not added to that of the decision.
+#[inline(never)]
+fn tell<B: Buffers>(ctx: *mut xdp_md, ifindex: u32, reason: u8) {
     let Some(mut slot) = maps::EVENTS.reserve::<Event>(0) else {
-        budget.full = budget.full.wrapping_add(1);
+        if let Some(budget) = maps::EVENT_BUDGET.get_ptr_mut(0) {
+            // SAFETY: as in `offer`.
+            unsafe { (*budget).full = (*budget).full.wrapping_add(1) };
+        }
         return;
     };
     let event = slot.as_mut_ptr();
     // SAFETY: the ring gave out memory for a whole event. Every field is written; of `head`, `captured` bytes.
     unsafe {
-        (*event).jiffies = now.0;
+        (*event).jiffies = now().0;
         (*event).ifindex = ifindex;
         (*event).reason = reason;
         (*event).audit = tables::audit() as u8;

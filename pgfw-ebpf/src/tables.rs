@@ -4,7 +4,7 @@ use pgfw_common::address::Family;
 use pgfw_common::coverage::{self, Admission, Jiffies};
 use pgfw_common::outgoing::Outgoing;
 use pgfw_common::parse::Ip;
-use pgfw_common::prefixes::{self, Key, LINE_WORDS, Lines};
+use pgfw_common::prefixes::{self, Beyond, Key, LINE_WORDS, Lines, Sieved};
 use pgfw_common::record::{
     self, FragmentKey, MAX_ETHER_TYPES, Note, NoteKey, Remembered, ServiceKey, ServiceRow, Settings,
 };
@@ -96,23 +96,32 @@ impl<S: Sockets, const WRITES: bool> Tables for Kernel<S, WRITES> {
 
     #[inline(always)]
     fn admission(&self, key: ServiceKey, ip: &Ip, now: Jiffies) -> Option<(ServiceRow, Admission)> {
-        let what = u32::from(key.port) | u32::from(key.protocol) << 16 | (ip.family as u32) << 24;
-        let Key { high, low } = Key::new(ip.family, &ip.ends.remote);
-        let word = pgfw_admission(what, high, low, now.0);
-        if word == 0 {
+        let line = match key.protocol {
+            wire::TCP | wire::UDP => prefixes::at_port(&Prefixes, key.protocol, key.port),
+            protocol => {
+                let word = u32::from(key.port) | u32::from(protocol) << 16;
+                prefixes::record_of(&Prefixes, other_service(word))
+            }
+        };
+        if line == 0 {
             return None;
         }
-        let row = ServiceRow {
-            service: (word >> 24) as u16,
-            counter: (word >> 8) as u16,
+        let record = Prefixes.line(line)?;
+        let row = prefixes::row::<Prefixes>(record);
+        let found = match prefixes::sieve(&Prefixes, record, ip.family, Key::new(ip.family, &ip.ends.remote))
+        {
+            Sieved::Settled(at) => at,
+            Sieved::Beyond(Beyond { root, rest, base }) => {
+                let from = u64::from(root) | u64::from(base) << 32;
+                pgfw_behind(from, rest.high, rest.low, ip.family as u32)
+            }
         };
-        let admission = match word >> 1 & 0x7f {
-            ALLOWED => Admission::Allowed,
-            ALLOWED_TO_WORLD => Admission::AllowedToWorld,
-            DENIED => Admission::Denied,
-            _ => Admission::Closed,
-        };
-        Some((row, admission))
+        if found != 0
+            && let Some((deny, allow, flags)) = prefixes::answer(&Prefixes, found)
+        {
+            return Some((row, coverage::at(deny, allow, flags, now)));
+        }
+        Some((row, Admission::Closed))
     }
 
     #[inline(always)]
@@ -181,50 +190,24 @@ impl<S: Sockets, const WRITES: bool> Tables for Kernel<S, WRITES> {
     }
 }
 
-/// [`Tables::admission`] in one word: nothing found is 0, else from the lowest bit 1 (1 bit), what was said (7 bits), the
-/// counter (16 bits) and the service (16 bits). `what` is, from the lowest bit, port (16 bits), protocol (8) and family (8);
-/// then the two halves of a [`Key`].
+/// [`prefixes::behind`]. `from`: the word of the root (lower half) and the base.
 ///
 /// A global function: the verifier looks at it once, whatever it is called with, and not anew for each way to a call. So
 /// it takes numbers only.
 #[unsafe(no_mangle)]
-pub(crate) extern "C" fn pgfw_admission(what: u32, high: u64, low: u64, now: u64) -> u64 {
-    let (port, protocol) = (what as u16, (what >> 16) as u8);
-    let family = if what >> 24 == Family::V4 as u32 {
+pub(crate) extern "C" fn pgfw_behind(from: u64, high: u64, low: u64, family: u32) -> u32 {
+    let family = if family == Family::V4 as u32 {
         Family::V4
     } else {
         Family::V6
     };
-    let line = match protocol {
-        wire::TCP | wire::UDP => prefixes::at_port(&Prefixes, protocol, port),
-        _ => prefixes::record_of(&Prefixes, other_service(what & 0xff_ffff)),
+    let beyond = Beyond {
+        root: from as u32,
+        rest: Key { high, low },
+        base: (from >> 32) as u32,
     };
-    if line == 0 {
-        return 0;
-    }
-    let Some(record) = Prefixes.line(line) else {
-        return 0;
-    };
-    let row = prefixes::row::<Prefixes>(record);
-    let found = prefixes::find(&Prefixes, record, family, Key { high, low });
-    let mut said = CLOSED;
-    if found != 0
-        && let Some((deny, allow, flags)) = prefixes::answer(&Prefixes, found)
-    {
-        said = match coverage::at(deny, allow, flags, Jiffies(now)) {
-            Admission::Denied => DENIED,
-            Admission::Allowed => ALLOWED,
-            Admission::AllowedToWorld => ALLOWED_TO_WORLD,
-            Admission::Closed => CLOSED,
-        };
-    }
-    1 | said << 1 | u64::from(row.counter) << 8 | u64::from(row.service) << 24
+    prefixes::behind(&Prefixes, family, beyond)
 }
-
-const CLOSED: u64 = 0;
-const ALLOWED: u64 = 1;
-const ALLOWED_TO_WORLD: u64 = 2;
-const DENIED: u64 = 3;
 
 /// A service of any other protocol.
 #[inline(always)]

@@ -153,7 +153,7 @@ impl Connection {
     }
 }
 
-fn any(patterns: &[Pattern], each: impl Fn(&Pattern) -> Truth) -> Truth {
+pub(crate) fn any(patterns: &[Pattern], each: impl Fn(&Pattern) -> Truth) -> Truth {
     let mut seen = Truth::No;
     for pattern in patterns {
         match each(pattern) {

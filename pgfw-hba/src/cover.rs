@@ -179,8 +179,7 @@ impl Pattern {
         if self.keyword() == Some(b"all") {
             return true;
         }
-        let words: [&[u8]; 5] = [b"all", b"sameuser", b"samerole", b"samegroup", b"replication"];
-        self.covers_name(other, |p| p.keyword().is_some_and(|word| words.contains(&word)))
+        self.covers_name(other, Pattern::is_database_word)
     }
 
     fn covers_name(&self, other: &Pattern, special: impl Fn(&Pattern) -> bool) -> bool {

@@ -49,7 +49,7 @@ pub enum Connection {
 }
 
 /// How a login is asked for its proof.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
     Trust,
     Reject,
@@ -307,6 +307,17 @@ impl Pattern {
     /// The group behind a plus sign; among roles only.
     pub fn group(&self) -> Option<&[u8]> {
         self.keyword()?.strip_prefix(b"+")
+    }
+
+    /// As a role it is that one and no other.
+    pub fn is_literal(&self) -> bool {
+        self.expression.is_none() && self.group().is_none() && self.keyword() != Some(b"all")
+    }
+
+    /// As a database it is none, but a keyword.
+    pub(crate) fn is_database_word(&self) -> bool {
+        let words: [&[u8]; 5] = [b"all", b"sameuser", b"samerole", b"samegroup", b"replication"];
+        self.keyword().is_some_and(|word| words.contains(&word))
     }
 
     /// hba.c: `check_role`.

@@ -1,9 +1,11 @@
 //! pg_ident.conf: which system users may be which role (hba.c: `parse_ident_line`, `check_ident_usermap`).
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::Server;
 use crate::check::{Doubt, Truth, World, cut};
+use crate::everyone::Name;
 use crate::expression::{Captured, Expression, Unfit};
 use crate::files::Files;
 use crate::hba::{Pattern, compiled, lines};
@@ -118,6 +120,76 @@ impl Ident {
     }
 }
 
+/// Who may be a role: a user of the operating system, or who has a certificate of that name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Holder {
+    /// Whatever the name is.
+    Anybody,
+    Named(Vec<u8>),
+    /// Whose name is the role's.
+    LikeRole,
+    /// Whose name this expression lets be that role.
+    Matching(Vec<u8>),
+}
+
+impl Ident {
+    /// All who may be `role` under `map`, and whether that is certain. Expressions stand for themselves, and for those of
+    /// `names` that they let in.
+    pub fn holders(
+        &self,
+        map: Option<&[u8]>,
+        role: &Name,
+        names: &[Vec<u8>],
+        world: &dyn World,
+    ) -> Vec<(Holder, bool)> {
+        let Some(map) = map.filter(|map| !map.is_empty()) else {
+            return vec![match role {
+                Name::Named(role) => (Holder::Named(role.clone()), true),
+                Name::Other => (Holder::LikeRole, true),
+            }];
+        };
+        let lines = || self.lines.iter().filter(|line| line.map == map);
+        let literal = lines().filter(|line| line.user_expression.is_none());
+        let literal = literal.map(|line| &line.user.text);
+        let asked: BTreeSet<&Vec<u8>> = literal.chain(names).collect();
+        let mut all: Vec<(Holder, bool)> = Vec::new();
+        for name in asked {
+            let truth = match role {
+                Name::Named(role) => match self.admits(Some(map), name, role, world) {
+                    Admission::Line(_) | Admission::ByName(true) => Some(true),
+                    Admission::Undecided { .. } => Some(false),
+                    Admission::ByName(false) | Admission::NoLine | Admission::Broken(_) => None,
+                },
+                Name::Other => lines()
+                    .find(|line| {
+                        line.user_expression.is_none() && line.user.text == *name && line.is_for_all()
+                    })
+                    .map(|_| true),
+            };
+            all.extend(truth.map(|certain| (Holder::Named(name.clone()), certain)));
+        }
+        let expressions = lines().filter(|line| line.user_expression.is_some());
+        let mut expressions: Vec<(Holder, bool)> = expressions
+            .filter_map(|line| {
+                let certain = match (line.role.token.text.windows(2).any(|w| w == b"\\1"), role) {
+                    (true, _) => true,
+                    (false, Name::Other) => line.is_for_all().then_some(true)?,
+                    (false, Name::Named(role)) => match line.may_be(&line.role, role, world) {
+                        Truth::Yes => true,
+                        Truth::Unknown(_) => false,
+                        Truth::No => return None,
+                    },
+                };
+                Some((Holder::Matching(line.user.text.clone()), certain))
+            })
+            .collect();
+        expressions.sort();
+        expressions.dedup();
+        all.extend(expressions);
+        all
+    }
+}
+
 struct NoGroup;
 
 type Parts = (Vec<u8>, Token, Option<Result<Expression, Unfit>>, Pattern);
@@ -177,6 +249,11 @@ impl IdentLine {
                 Ok(Truth::of(expanded == role))
             }
         }
+    }
+
+    /// Whatever the role is.
+    fn is_for_all(&self) -> bool {
+        !self.literal_role && self.role.keyword() == Some(b"all")
     }
 
     fn may_be(&self, pattern: &Pattern, role: &[u8], world: &dyn World) -> Truth {

@@ -26,7 +26,7 @@
 mod address;
 mod check;
 mod cover;
-
+mod everyone;
 mod expression;
 mod files;
 mod hba;
@@ -41,10 +41,11 @@ pub use address::{Address, Interface};
 pub use check::{Decision, Doubt, Encryption, From, Login, Nothing, Truth, World};
 
 pub use cover::{Kind, Left, Reach, reach};
+pub use everyone::{Everyone, Name, Share, Target, Way};
 pub use expression::{Expression, Unfit};
 pub use files::{Disk, Entry, Files, Memory};
 pub use hba::{Connection, Hba, HbaLine, Method, Pattern};
-pub use ident::{Admission, Ident, IdentLine};
+pub use ident::{Admission, Holder, Ident, IdentLine};
 pub use options::{CertName, ClientCert, Options};
 pub use ranges::{Range, Ranges};
 pub use token::{At, Problem, Token};

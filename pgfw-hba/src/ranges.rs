@@ -11,7 +11,7 @@ pub struct Range {
 }
 
 /// Disjoint, in order, and none beside another of its family.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Ranges(Vec<Range>);
 
 impl Ranges {

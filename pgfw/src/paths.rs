@@ -19,6 +19,7 @@ pub struct Paths {
 pub const DEFAULT_CONFIG: &str = "/etc/pgfw/pgfw.toml";
 pub const DEFAULT_SOCKET: &str = "/run/pgfw/pgfw.sock";
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/pgfw";
+pub const DEFAULT_AUDIT: &str = "/var/log/pgfw/audit.jsonl";
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/pgfw";
 
 /// The user and group that the gate runs as: nothing is theirs but its socket.
@@ -38,6 +39,18 @@ impl Default for Paths {
 impl Paths {
     pub fn ledger(&self) -> PathBuf {
         self.state_dir.join("ledger.db")
+    }
+    /// The audit log, unless the config says otherwise: an instance with a state folder of its own has it there.
+    pub fn audit(&self) -> PathBuf {
+        if self.state_dir == Path::new(DEFAULT_STATE_DIR) {
+            DEFAULT_AUDIT.into()
+        } else {
+            self.state_dir.join("audit.jsonl")
+        }
+    }
+    /// How far the log of a cluster's server was read, and who was connected then.
+    pub fn log_position(&self, name: &str) -> PathBuf {
+        self.state_dir.join(format!("log-{name}.json"))
     }
     /// Held (flock) by whoever changes the ledger, the CRLs or the pinned tables; never while a server is waited for.
     pub fn change_lock(&self) -> PathBuf {

@@ -23,21 +23,18 @@ pub struct Scratch {
     programs: PathBuf,
 }
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
 /// The namespace is the test's own, so the port needs no luck.
 pub const PORT: u16 = 5432;
 
 impl Scratch {
-    /// Moves this thread into a new network namespace, makes a cluster, and starts it.
+    /// Moves this thread into a new network namespace, makes a cluster of the oldest major, and starts it.
     pub fn start() -> Scratch {
-        let mut scratch = Scratch::stopped();
-        scratch.run();
-        scratch
+        servers()[0].start()
     }
 
     /// The same, not started.
     pub fn stopped() -> Scratch {
-        Scratch::of(Path::new(BIN))
+        servers()[0].stopped()
     }
 
     /// The same of the programs in that folder.
@@ -82,10 +79,16 @@ impl Scratch {
 
     /// Starts the server and waits until it is ready.
     pub fn run(&mut self) {
+        self.run_with(&[]);
+    }
+
+    /// The same with settings on its command line, `name=value`.
+    pub fn run_with(&mut self, settings: &[&str]) {
         let log = File::create(self.directory.path().join("log")).expect("a log");
         let server = as_postgres(self.programs.join("postgres"))
             .arg("-D")
             .arg(self.data())
+            .args(settings.iter().flat_map(|setting| ["-c", setting]))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -99,6 +102,20 @@ impl Scratch {
                 .nth(7)
                 .is_some_and(|status| status.trim() == "ready")
         });
+    }
+
+    /// From its next start on the server is a copy of `postgres` with no other program beside it.
+    pub fn leave_initdb_behind(&mut self) {
+        let elsewhere = self.place("elsewhere");
+        fs::create_dir_all(elsewhere.join("bin")).expect("a directory");
+        for part in ["lib", "share"] {
+            // Where it finds its own files, unless it was built to look for them at fixed places.
+            let there = self.programs.join("..").join(part);
+            std::os::unix::fs::symlink(there, elsewhere.join(part)).expect("a link");
+        }
+        let programs = elsewhere.join("bin");
+        fs::copy(self.programs.join("postgres"), programs.join("postgres")).expect("a copy");
+        self.programs = programs;
     }
 
     /// Stops the server (fast shutdown) and waits until it is gone.
@@ -170,29 +187,65 @@ impl Drop for Scratch {
     }
 }
 
-/// The servers there are: major version and folder of programs. Debian's, and those of a folder that `PGFW_SERVERS`
-/// names (`16/bin`, `17/bin` …).
-pub fn servers() -> Vec<(u16, PathBuf)> {
-    let folders = [
-        Some("/usr/lib/postgresql".into()),
-        std::env::var_os("PGFW_SERVERS"),
-    ];
-    let entries = folders
-        .into_iter()
-        .flatten()
-        .flat_map(fs::read_dir)
-        .flatten()
-        .flatten();
-    let mut servers: Vec<(u16, PathBuf)> = entries
-        .filter_map(|entry| {
-            let programs = entry.path().join("bin");
-            let major = entry.file_name().to_str()?.parse().ok()?;
-            programs.join("initdb").exists().then_some((major, programs))
-        })
-        .collect();
-    servers.sort();
-    servers.dedup_by_key(|(major, _)| *major);
-    servers
+/// A server's programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    pub major: u16,
+    /// `postgres` and `initdb` are in it.
+    pub programs: PathBuf,
+}
+
+impl Installed {
+    /// As [`Scratch::start`].
+    pub fn start(&self) -> Scratch {
+        let mut scratch = self.stopped();
+        scratch.run();
+        scratch
+    }
+
+    /// As [`Scratch::stopped`].
+    pub fn stopped(&self) -> Scratch {
+        Scratch::of(&self.programs)
+    }
+}
+
+/// The majors that pgfw knows.
+pub const MAJORS: [u16; 4] = [15, 16, 17, 18];
+
+/// A server of each major, the oldest first: Debian's, else what `cargo xtask setup` has put into target/majors, or
+/// into the folder that `PGFW_SERVERS` names (`16/bin`, `17/bin` …).
+pub fn servers() -> Vec<Installed> {
+    let own = std::env::var_os("PGFW_SERVERS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/majors"),
+        PathBuf::from,
+    );
+    let installed = |major: u16| {
+        let folders = [Path::new("/usr/lib/postgresql"), own.as_path()];
+        let all = folders.map(|folder| folder.join(major.to_string()).join("bin"));
+        let found = all.into_iter().find(|programs| programs.join("initdb").exists());
+        let programs = found.unwrap_or_else(|| {
+            panic!(
+                "there is no PostgreSQL {major}, neither Debian's nor in {}: run `cargo xtask setup`",
+                own.display()
+            )
+        });
+        let programs = fs::canonicalize(programs).expect("it exists");
+        Installed { major, programs }
+    };
+    MAJORS.map(installed).to_vec()
+}
+
+/// Runs a test with a server of each major in turn; a failure names it.
+#[track_caller]
+pub fn on_each_major(test: impl Fn(&Installed) + Sync) {
+    for installed in servers() {
+        // Namespaces are a thread's.
+        let done = std::thread::scope(|scope| scope.spawn(|| test(&installed)).join());
+        if let Err(panic) = done {
+            eprintln!("that was with PostgreSQL {}", installed.major);
+            std::panic::resume_unwind(panic);
+        }
+    }
 }
 
 /// What a test draws from: `PGFW_SEED`, by which a failure is repeated, or the time.

@@ -1,5 +1,10 @@
 //! Applying to a real server: proof, rollback, drift; and revocation.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which panic where it happened"
+)]
+
 use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
@@ -7,13 +12,19 @@ use std::path::PathBuf;
 
 use pgfw::failure::Explain;
 use pgfw::postgres::wire::Answer;
-use pgfw::postgres::{Edits, PostgresError, Server, Step, prove};
+use pgfw::postgres::{Edits, Options, PostgresError, Server, Step, Untried, prove};
 use pgfw_tests::scratch::managed::{Managed, log_in, steps, to};
-use pgfw_tests::scratch::{Scratch, write};
+use pgfw_tests::scratch::{Installed, Scratch, on_each_major, write};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ALICE: &str = "[[identity]]\nname = \"alice\"\nnetworks = [\"127.0.0.0/8\"]\n";
 const BROKEN: &str = "local = [\"local all all nonsense\"]\n";
+
+const REPLACE: Options = Options {
+    edits: Edits::Replace,
+    untried: Untried::Refuse,
+    confirm: None,
+};
 
 /// What the live names hold, and what lies beside them.
 fn live(managed: &Managed) -> (Vec<Vec<u8>>, Vec<PathBuf>) {
@@ -34,7 +45,11 @@ fn live(managed: &Managed) -> (Vec<Vec<u8>>, Vec<PathBuf>) {
 
 #[test]
 fn p11_applied_and_proven_then_nothing_to_do() {
-    let managed = Managed::new(Scratch::start());
+    on_each_major(applied_and_proven);
+}
+
+fn applied_and_proven(server: &Installed) {
+    let managed = Managed::new(server.start());
     let data = managed.scratch.data();
     let former = fs::read(data.join("pg_hba.conf")).unwrap();
     let config = managed.config("", ALICE);
@@ -96,7 +111,11 @@ fn p11_trust_is_not_taken_for_the_marker() {
 /// before; at the first apply and at later ones.
 #[test]
 fn p10_p11_a_broken_candidate_never_reaches_the_live_server() {
-    let managed = Managed::new(Scratch::start());
+    on_each_major(broken_candidate);
+}
+
+fn broken_candidate(server: &Installed) {
+    let managed = Managed::new(server.start());
     let leaf = managed.clients.client("alice", &[7]);
     let refuse = || {
         let before = live(&managed);
@@ -232,7 +251,11 @@ fn p10_p11_what_a_server_took_at_its_start_is_gone_back_to() {
 /// does.
 #[test]
 fn p11_a_canary_that_is_let_in_takes_everything_back() {
-    let mut managed = Managed::new(Scratch::start());
+    on_each_major(canary);
+}
+
+fn canary(server: &Installed) {
+    let mut managed = Managed::new(server.start());
     let canary = managed.clients.client("pgfw-canary", &[0x66]);
     managed.material.canary = Some((canary.certificate.clone(), canary.key.clone()));
     managed.clients.publish(&managed.material.crl_dir, &[&canary]);
@@ -314,7 +337,11 @@ fn p12_what_is_staged_counts_at_the_next_start() {
 /// What the server of a trial would take over with the live one's settings, and remove at its end.
 #[test]
 fn p12_a_trial_reads_nothing_of_the_live_settings() {
-    let scratch = Scratch::stopped();
+    on_each_major(trial_is_apart);
+}
+
+fn trial_is_apart(server: &Installed) {
+    let scratch = server.stopped();
     let pid_file = scratch.data().join("external.pid");
     scratch.configure(&format!(
         "external_pid_file = '{0}'\narchive_mode = on\narchive_command = 'touch {0}.archived; false'\n",
@@ -403,13 +430,13 @@ fn p14_p19_edits_are_noticed() {
         .write_all(edit.as_bytes())
         .unwrap();
     drifted("gen-1/pg_hba.conf");
-    assert_eq!(managed.apply_with(&config, Edits::Replace).unwrap().generation, 2);
+    assert_eq!(managed.apply_with(&config, REPLACE).unwrap().generation, 2);
 
     fs::remove_file(&hba).unwrap();
     write(&hba, edit);
     drifted("data/pg_hba.conf");
     assert_eq!(fs::read_to_string(&hba).unwrap(), edit);
-    managed.apply_with(&config, Edits::Replace).unwrap();
+    managed.apply_with(&config, REPLACE).unwrap();
     assert!(hba.is_symlink());
     assert_eq!(
         fs::read_to_string(managed.scratch.data().join("pg_hba.conf.edited-pgfw")).unwrap(),
@@ -444,9 +471,7 @@ fn p19_links_that_the_servers_user_plants_are_not_followed() {
     write(&data.join("pg_hba.conf"), "local all all trust\n");
     symlink(&victim, data.join("pg_hba.conf.edited-pgfw")).expect("a link");
     plant();
-    let applied = managed
-        .apply_with(&managed.config("", ""), Edits::Replace)
-        .unwrap();
+    let applied = managed.apply_with(&managed.config("", ""), REPLACE).unwrap();
     assert!(steps(&applied.steps).contains(&"tried"), "{:?}", applied.notes);
     assert_eq!(fs::read_to_string(&victim).unwrap(), "as it was\n");
     assert!(fs::symlink_metadata(&victim).unwrap().is_file());

@@ -16,7 +16,7 @@ use pgfw::postgres::wire::{self, Answer, Startup};
 use pgfw_hba::{Admission, Decision, Disk, From, Hba, Ident, Login, Major, Nothing, Server};
 use pgfw_tests::scratch::managed::{at, credential, to};
 use pgfw_tests::scratch::pki::{Authority, Leaf};
-use pgfw_tests::scratch::{PORT, Scratch, seed, servers, until, write};
+use pgfw_tests::scratch::{PORT, Scratch, on_each_major, seed, until, write};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -179,41 +179,45 @@ fn draw(runner: &mut TestRunner, many: usize) -> Vec<String> {
         .collect()
 }
 
-fn on_each_server(test: impl Fn(&Real, &mut TestRunner, &str) + Send + Sync + Copy + 'static) {
+fn on_each_server(test: impl Fn(&Real, &mut TestRunner, &str) + Sync) {
     let seed = seed();
-    for (number, programs) in servers() {
-        let Some(major) = Major::of(number) else { continue };
-        let context = format!("PostgreSQL {number}, PGFW_SEED={seed}");
-        let work = move || {
-            let bytes: [u8; 32] = std::array::from_fn(|n| seed.to_le_bytes()[n % 8]);
-            let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-            let mut runner = TestRunner::new_with_rng(Config::default(), rng);
-            test(&Real::start(major, &programs), &mut runner, &context);
-        };
-        // Namespaces are a thread's.
-        let done = std::thread::spawn(work).join();
-        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    on_each_major(|server| {
+        let major = Major::of(server.major).unwrap();
+        let context = format!("PostgreSQL {}, PGFW_SEED={seed}", server.major);
+        let bytes: [u8; 32] = std::array::from_fn(|n| seed.to_le_bytes()[n % 8]);
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+        let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        test(&Real::start(major, &server.programs), &mut runner, &context);
+    });
+}
+
+/// Of names, each with rules of its own.
+fn batches() -> usize {
+    match std::env::var_os("PGFW_LONG") {
+        Some(_) => 200,
+        None => 12,
     }
 }
 
-const BATCHES: usize = 12;
 const NAMES: usize = 8;
 
 #[test]
 fn p01_p02_p03_a_rendered_name_is_that_name_and_no_other() {
     on_each_server(|real, runner, context| {
         let major = real.server.major.number();
-        for round in 0..BATCHES {
-            let pairs: Vec<(String, String)> =
-                draw(runner, NAMES).into_iter().zip(draw(runner, NAMES)).collect();
-            let rule = |(database, role): &(String, String)| {
-                format!(
-                    "local {} {} trust\n",
-                    quote::name(database, major),
-                    quote::name(role, major)
-                )
-            };
-            let rules: String = pairs.iter().map(rule).collect();
+        for round in 0..batches() {
+            let mut pairs: Vec<(String, String)> = Vec::new();
+            let mut rules = String::new();
+            for (database, role) in draw(runner, NAMES).into_iter().zip(draw(runner, NAMES)) {
+                let tokens = quote::name(&database, major).zip(quote::name(&role, major));
+                let Some((in_database, as_role)) = tokens else {
+                    let refused = major == 15 && (database.starts_with('/') || role.starts_with('/'));
+                    assert!(refused, "{context}: {database:?}, {role:?}");
+                    continue;
+                };
+                rules.push_str(&format!("local {in_database} {as_role} trust\n"));
+                pairs.push((database, role));
+            }
             let (hba, _) = real.load(round, &rules, "");
             let mut let_in = 0;
             for (database, role) in &pairs {
@@ -244,7 +248,95 @@ fn p01_p02_p03_a_rendered_name_is_that_name_and_no_other() {
                     let_in += usize::from(expected);
                 }
             }
-            assert!(let_in >= NAMES, "{context}");
+            assert!(let_in >= pairs.len(), "{context}");
+        }
+    });
+}
+
+/// Every character of one byte that a name may hold, and some of more: alone, in a word, after a slash.
+#[test]
+fn p01_p02_p03_every_character_stands_for_itself() {
+    let chars = (1_u8..0x80).map(char::from).filter(|c| !['\n', '\r'].contains(c));
+    let chars: Vec<char> = chars
+        .chain(['\u{80}', '\u{a0}', 'ß', 'ſ', '€', '\u{2028}', '\u{1f600}'])
+        .collect();
+    on_each_server(|real, _, context| {
+        let major = real.server.major.number();
+        for (round, shape) in ["@", "a@b", "/@"].into_iter().enumerate() {
+            let names: Vec<String> = chars.iter().map(|c| shape.replace('@', &c.to_string())).collect();
+            let tokens: Vec<Option<String>> = names.iter().map(|name| quote::name(name, major)).collect();
+            assert!(!tokens.contains(&Some("\"/\"".to_owned())));
+            let rules: String = tokens
+                .iter()
+                .flatten()
+                .map(|t| format!("local {t} {t} trust\n"))
+                .collect();
+            let users = names.iter().map(|name| quote::system_user(name)).enumerate();
+            let maps: String = users
+                .filter_map(|(n, token)| Some(format!("m {} role-{n}\n", token?)))
+                .collect();
+            let rules = format!("{rules}hostssl all all all cert map=m\n");
+            let (hba, ident) = real.load(round, &rules, &maps);
+            for (n, (name, token)) in names.iter().zip(&tokens).enumerate() {
+                assert_eq!(
+                    token.is_none(),
+                    major == 15 && name.starts_with('/'),
+                    "{context}: {name:?}"
+                );
+                let next = &names[(n + 1) % names.len()];
+                let without = shape.replace('@', "");
+                for (database, role) in [
+                    (name, name),
+                    (name, next),
+                    (next, name),
+                    (name, &without),
+                    (&without, name),
+                ] {
+                    if database.is_empty() || role.is_empty() {
+                        continue;
+                    }
+                    let expected = token.is_some() && database == role;
+                    let answer = real.local(role, database);
+                    assert_eq!(
+                        answer == Answer::Ok,
+                        expected,
+                        "{context}: {role:?} in {database:?}: {answer:?}"
+                    );
+                    let login = Login {
+                        from: From::Local,
+                        database: database.as_bytes(),
+                        role: role.as_bytes(),
+                        replication: false,
+                    };
+                    let Decision::Line(line) = hba.decide(&login, &Nothing) else {
+                        panic!("{context}: {role:?} in {database:?}")
+                    };
+                    assert_eq!(
+                        line.method.name() == "trust",
+                        expected,
+                        "{context}: {role:?} in {database:?}"
+                    );
+                }
+                // With a certificate of that name, as its role and as the next one's.
+                let leaf = (shape == "@").then(|| real.clients.client(name, &[2, n as u8]));
+                for (role, expected) in [(n, !name.starts_with('/')), (n + 1, false)] {
+                    let role = format!("role-{role}");
+                    let ours = ident.admits(Some(b"m"), name.as_bytes(), role.as_bytes(), &Nothing);
+                    assert_eq!(
+                        matches!(ours, Admission::Line(_)),
+                        expected,
+                        "{context}: {name:?} as {role}"
+                    );
+                    if let Some(leaf) = &leaf {
+                        let answer = real.tls(leaf, &to(&role, "app"));
+                        assert_eq!(
+                            answer == Answer::Ok,
+                            expected,
+                            "{context}: {name:?} as {role}: {answer:?}"
+                        );
+                    }
+                }
+            }
         }
     });
 }
@@ -254,13 +346,14 @@ fn p01_p02_p03_a_rendered_name_is_that_name_and_no_other() {
 fn p01_p02_a_rendered_identity_is_that_identity_and_no_other() {
     on_each_server(|real, runner, context| {
         let major = real.server.major.number();
-        for round in 0..BATCHES / 2 {
+        for round in 0..batches() / 2 {
             let mut rows = Vec::new();
             let mut maps = String::new();
             for (user, role) in draw(runner, NAMES).into_iter().zip(draw(runner, NAMES)) {
-                match quote::system_user(&user) {
-                    Some(token) => maps.push_str(&format!("m {token} {}\n", quote::name(&role, major))),
-                    None => assert!(user.starts_with('/'), "{context}: {user:?} is refused"),
+                match (quote::system_user(&user), quote::name(&role, major)) {
+                    (Some(user), Some(role)) => maps.push_str(&format!("m {user} {role}\n")),
+                    (None, _) => assert!(user.starts_with('/'), "{context}: {user:?} is refused"),
+                    (_, None) => assert!(role.starts_with('/') && major == 15, "{context}: {role:?}"),
                 }
                 rows.push((user, role));
             }
@@ -274,7 +367,9 @@ fn p01_p02_a_rendered_identity_is_that_identity_and_no_other() {
                     let roles = neighbours(role).into_iter().take(3);
                     for role in std::iter::once(role.clone()).chain(roles) {
                         let meant = |row: &(String, String)| {
-                            !row.0.starts_with('/') && *row == (user.clone(), role.clone())
+                            let has_tokens =
+                                !row.0.starts_with('/') && (major > 15 || !row.1.starts_with('/'));
+                            has_tokens && *row == (user.clone(), role.clone())
                         };
                         let expected = rows.iter().any(meant);
                         let answer = real.tls(&leaf, &to(&role, "app"));

@@ -1,16 +1,22 @@
 //! What a managed server's settings come to; sessions that a revocation ends.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which panic where it happened"
+)]
+
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use pgfw::clock::Now;
 use pgfw::postgres::tls::{self, Version};
 use pgfw::postgres::wire::Answer;
-use pgfw::postgres::{Target, cut_off, decimal, sessions, shown_dn};
+use pgfw::postgres::{Server, Target, cut_off, decimal, inspect, sessions, shown_dn};
 use pgfw_tests::scratch::managed::{Managed, at, credential, log_in, steps, to};
 use pgfw_tests::scratch::pki::Leaf;
-use pgfw_tests::scratch::{Scratch, until, write};
+use pgfw_tests::scratch::{Installed, Scratch, on_each_major, until, write};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const ALICE: &str = "[[identity]]\nname = \"alice\"\nnetworks = [\"127.0.0.0/8\"]\n";
@@ -18,7 +24,11 @@ const ALICE: &str = "[[identity]]\nname = \"alice\"\nnetworks = [\"127.0.0.0/8\"
 /// Each audit setting is in force, or said to be pending, or said to count for nothing.
 #[test]
 fn p15_audit_settings_count_or_are_said_not_to() {
-    let mut managed = Managed::new(Scratch::start());
+    on_each_major(audit_settings);
+}
+
+fn audit_settings(server: &Installed) {
+    let mut managed = Managed::new(server.start());
     managed.scratch.sql("create role alice login");
     let audit = "audit = { connections = true, statements = \"mod\", json = true, pgaudit = [\"ddl\"] }\n";
     let config = managed.config(audit, ALICE);
@@ -28,7 +38,7 @@ fn p15_audit_settings_count_or_are_said_not_to() {
         panic!("{:?}", applied.notes)
     };
     assert!(
-        note.contains("postgresql-15-pgaudit") && note.contains("'pgaudit'"),
+        note.contains(&format!("postgresql-{}-pgaudit", server.major)) && note.contains("'pgaudit'"),
         "{note}"
     );
     managed.scratch.stop();
@@ -114,20 +124,95 @@ fn a_listen_address_that_comes_later_counts_from_the_next_start() {
     assert!(log_in(there, None, &to("alice", "postgres")).is_ok());
 }
 
-/// What needs a restart is said to be pending, and what something else overrides is named.
+/// What needs a restart is said to be pending until then.
 #[test]
-fn p15_p16_settings_that_do_not_count_yet_or_at_all() {
+fn p15_what_needs_a_restart_is_pending_until_then() {
     let mut managed = Managed::new(Scratch::start());
-    managed.scratch.sql("alter system set log_statement = 'none'");
     let config = managed.config("listen_addresses = [\"127.0.0.1\"]\n", ALICE);
     let applied = managed.apply(&config).unwrap();
     assert_eq!(applied.pending_restart, ["listen_addresses"]);
-    assert_eq!(applied.overridden.len(), 1);
-    assert_eq!(applied.overridden[0].name, "log_statement");
-    assert!(applied.overridden[0].by.ends_with("postgresql.auto.conf"));
     managed.scratch.stop();
     managed.scratch.run();
     assert_eq!(managed.apply(&config).unwrap().pending_restart, [""; 0]);
+}
+
+/// A setting of pgfw's that something else has the last word on is named with what has it: by the apply and by verify.
+#[test]
+fn p16_what_is_overridden_is_named() {
+    on_each_major(|server| {
+        let mut managed = Managed::new(server.start());
+        let config = managed.config("", ALICE);
+        let is_named = |managed: &Managed, expected: &[(&str, &str)]| {
+            let applied = managed.apply(&config).unwrap();
+            let found: Vec<(&str, &str)> = applied
+                .overridden
+                .iter()
+                .map(|o| (o.name.as_str(), o.by.as_str()))
+                .collect();
+            assert_eq!(found, expected);
+            let found = Server::find(&config.postgres[0]).unwrap();
+            let seen = inspect(&config.postgres[0], &config, &managed.paths, &found).unwrap();
+            let sentence = |(name, by): &(&str, &str)| {
+                format!("{name} of pgfw.conf does not count: {by} has the last word.")
+            };
+            assert_eq!(seen.overridden, expected.iter().map(sentence).collect::<Vec<_>>());
+        };
+        let file = |name: &str| managed.scratch.data().join(name).display().to_string();
+        let (main, auto) = (file("postgresql.conf"), file("postgresql.auto.conf"));
+        is_named(&managed, &[]);
+        // Before the include it is pgfw's that counts.
+        let text = fs::read_to_string(&main).unwrap();
+        write(Path::new(&main), &format!("log_statement = 'none'\n{text}"));
+        is_named(&managed, &[]);
+        // After it, in whatever case the name is written.
+        managed
+            .scratch
+            .configure("\nLog_Connections = off\nlog_disconnections off\nwork_mem = '8MB'\n");
+        is_named(
+            &managed,
+            &[("log_connections", &main), ("log_disconnections", &main)],
+        );
+        // postgresql.auto.conf is read last of all.
+        managed.scratch.sql("alter system set log_statement = 'none'");
+        managed.scratch.sql("alter system set log_connections = on");
+        let by_files = [
+            ("log_connections", auto.as_str()),
+            ("log_disconnections", main.as_str()),
+            ("log_statement", auto.as_str()),
+        ];
+        is_named(&managed, &by_files);
+        // The command line is above every file, and says nothing of what is not pgfw's.
+        managed.scratch.sql("alter system reset all");
+        write(Path::new(&main), &text);
+        managed.scratch.stop();
+        managed.scratch.run_with(&["log_statement=none", "work_mem=16MB"]);
+        is_named(&managed, &[("log_statement", "command line")]);
+        managed.scratch.stop();
+        managed.scratch.run();
+        is_named(&managed, &[]);
+    });
+}
+
+/// A file of an include_dir that sorts after pgfw's has the last word.
+#[test]
+fn p16_a_later_file_of_an_include_dir_is_named() {
+    let mut managed = Managed::new(Scratch::stopped());
+    let folder = managed.scratch.data().join("conf.d");
+    fs::create_dir(&folder).unwrap();
+    managed.scratch.configure("include_dir = 'conf.d'\n");
+    managed.scratch.run();
+    let config = managed.config("", ALICE);
+    for name in ["aa-before.conf", "zz-zz-after.conf"] {
+        write(&folder.join(name), "log_statement = 'none'\n");
+    }
+    let applied = managed.apply(&config).unwrap();
+    let [other] = applied.overridden.as_slice() else {
+        panic!("{:?}", applied.overridden)
+    };
+    assert_eq!(other.name, "log_statement");
+    assert!(other.by.ends_with("conf.d/zz-zz-after.conf"), "{}", other.by);
+    fs::remove_file(folder.join("zz-zz-after.conf")).unwrap();
+    assert_eq!(managed.apply(&config).unwrap().overridden, []);
 }
 
 fn target(managed: &Managed, leaf: &Leaf) -> Target {
@@ -164,7 +249,11 @@ fn psql(managed: &Managed, leaf: &Leaf, name: &str) -> std::process::Child {
 /// without a reload.
 #[test]
 fn p30_p31_revoked_sessions_end_and_logins_fail() {
-    let managed = Managed::new(Scratch::start());
+    on_each_major(sessions_end);
+}
+
+fn sessions_end(server: &Installed) {
+    let managed = Managed::new(server.start());
     managed.scratch.sql("create role alice login");
     let config = managed.config("", ALICE);
     let cluster = &config.postgres[0];
@@ -216,7 +305,11 @@ fn p30_p31_revoked_sessions_end_and_logins_fail() {
 /// has not logged in yet is left alone.
 #[test]
 fn p30_a_finished_handshake_does_not_outlive_the_revocation() {
-    let managed = Managed::new(Scratch::start());
+    on_each_major(handshake_ends);
+}
+
+fn handshake_ends(server: &Installed) {
+    let managed = Managed::new(server.start());
     managed.scratch.sql("create role alice login");
     let config = managed.config("min_tls = \"1.2\"\n", ALICE);
     let cluster = &config.postgres[0];

@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 const PURE: [&str; 4] = ["pgfw-common", "pgfw-hba", "pgfw", "xtask"];
 /// What tests that draw from a seed look at to draw longer.
 const LONG: &str = "PGFW_LONG";
-/// Further servers to test against, and the seed to repeat.
+/// Where the servers of other major versions are, and the seed to repeat.
 const HANDED_ON: [&str; 2] = ["PGFW_SERVERS", "PGFW_SEED"];
 const ROOT: &str = "pgfw-tests";
 
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     setup::ensure(if arguments.pure {
         &[Need::Bpf]
     } else {
-        &[Need::Bpf, Need::Lab]
+        &[Need::Bpf, Need::Lab, Need::Majors]
     })?;
     if !arguments.pure {
         need_root()?;

@@ -1,5 +1,6 @@
 //! The client side of the control socket: one request, one connection.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,13 +17,22 @@ use crate::failure::{Code, Explain, Failure};
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    from: Option<IpAddr>,
 }
 
 impl Client {
     pub fn new(socket: &Path) -> Client {
         Client {
             socket: socket.to_owned(),
+            from: None,
         }
+    }
+
+    /// Says where whoever asks sits, for the audit log.
+    #[must_use]
+    pub fn asked_from(mut self, from: Option<IpAddr>) -> Client {
+        self.from = from;
+        self
     }
 
     /// # Errors
@@ -112,11 +122,16 @@ impl Client {
             .await
             .map_err(broken)?;
         let connection = tokio::spawn(connection);
-        let request = Request::builder()
+        let from = self.from.map(|from| (FROM, from.to_string()));
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "pgfw")
-            .header("content-type", "application/json")
+            .header("content-type", "application/json");
+        if let Some((name, value)) = from {
+            request = request.header(name, value);
+        }
+        let request = request
             .body(Full::new(body))
             .expect("paths of this crate are valid URIs");
         let response = sender.send_request(request).await.map_err(broken)?;
@@ -126,6 +141,9 @@ impl Client {
         Ok((status, body))
     }
 }
+
+/// The header with the address from which a command was given.
+pub const FROM: &str = "pgfw-from";
 
 /// A reload proves the new policy before it answers; everything else takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -7,7 +7,7 @@ mod events;
 mod gate;
 mod messages;
 
-pub use client::Client;
+pub use client::{Client, FROM};
 pub use events::*;
 pub use gate::*;
 pub use messages::*;

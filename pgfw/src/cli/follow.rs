@@ -1,10 +1,10 @@
 //! PostgreSQL's side of a reload. What opens is in the server's rules before the filter lets anybody in; what closes is
 //! closed in the filter first, whatever the server says.
 
-use super::{Context, pg};
+use super::{Context, pg, pg_plan};
 use crate::failure::Failure;
 use crate::ops::{self, Engine};
-use crate::postgres::Applied;
+use crate::postgres::{Applied, Options};
 
 /// The clusters that follow, and what was done about them.
 #[derive(Debug)]
@@ -45,7 +45,8 @@ impl<'a> Followers<'a> {
         let mut engine = Engine::open(&self.context.paths)?;
         let mut failed = None;
         for name in &self.names {
-            match engine.pg_apply(name, false) {
+            pg_plan::warn(self.context, name);
+            match engine.pg_apply(name, &Options::default()) {
                 Ok(applied) => {
                     if !self.context.json && !applied.unchanged {
                         pg::print(&applied);

@@ -26,7 +26,16 @@ impl List {
                     first(network.service.clone()),
                     first(network.net.to_string()),
                     first(answer(network.answer).to_owned()),
-                    describe(because),
+                    match (&because.origin, because.net == network.net) {
+                        // An entry is named by its network.
+                        (_, true) | (Origin::Entry(_), false) => describe(because),
+                        (
+                            Origin::Config(_) | Origin::Identity(_) | Origin::Login(_) | Origin::Lease(_),
+                            false,
+                        ) => {
+                            format!("{} for {}", describe(because), because.net)
+                        }
+                    },
                     because.until.clone().unwrap_or_else(|| "-".to_owned()),
                     because.comment.clone().unwrap_or_default(),
                 ]

@@ -10,6 +10,7 @@ mod cert_renew;
 mod cert_show;
 mod check;
 mod config;
+mod connections;
 mod events;
 mod follow;
 mod gate;
@@ -19,6 +20,8 @@ mod off;
 mod output;
 mod passphrase;
 mod pg;
+mod pg_adopt;
+mod pg_plan;
 mod pg_trial;
 mod pg_verify;
 mod pg_who;
@@ -97,6 +100,8 @@ enum Command {
     Check(check::Check),
     /// Packets that were dropped, with reason, addresses and ports; a sample.
     Events(events::Events),
+    /// Who is connected to PostgreSQL, by which certificate, and who gave that to whom.
+    Connections(connections::Connections),
     /// Bring the filter to what pgfw.toml says now.
     Reload(reload::Reload),
     /// Keep a change that would otherwise undo itself.
@@ -132,7 +137,7 @@ struct Context {
 
 impl Context {
     fn client(&self) -> Client {
-        Client::new(&self.paths.socket)
+        Client::new(&self.paths.socket).asked_from(ops::myself().from)
     }
 
     /// Commands that change this host's kernel, files or PostgreSQL themselves need root.
@@ -212,6 +217,7 @@ pub fn main() -> ExitCode {
         Command::List(c) => c.run(&context),
         Command::Check(c) => c.run(&context),
         Command::Events(c) => c.run(&context),
+        Command::Connections(c) => c.run(&context),
         Command::Reload(c) => c.run(&context),
         Command::Confirm(c) => c.run(&context),
         Command::Rollback(c) => c.run(&context),

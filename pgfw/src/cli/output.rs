@@ -45,6 +45,25 @@ pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) 
     }
 }
 
+/// A name that somebody else chose, for a terminal: what would move the cursor, break the line, or turn the order in which
+/// it reads (Unicode's bidirectional and invisible format characters, UAX #9) is written as a number.
+pub(super) fn printable(text: &str) -> String {
+    let invisible = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    };
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if invisible(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// Who sends what to whom: `tcp 198.51.100.7:40000 > 192.0.2.1:5432`.
 pub(super) fn flow(flow: &Flow) -> String {
     let Flow {
@@ -79,5 +98,26 @@ fn sentence(text: &str) -> String {
         text.to_owned()
     } else {
         format!("{text}.")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_is_one_line_of_text() {
+        // name, shown
+        let rows = [
+            ("Jürgen 山田", "Jürgen 山田"),
+            ("a\nb\r\tc", "a\\u{a}b\\u{d}\\u{9}c"),
+            ("\x1b[2J\x07", "\\u{1b}[2J\\u{7}"),
+            ("\u{9b}31m", "\\u{9b}31m"),
+            ("ad\u{202e}nim", "ad\\u{202e}nim"),
+            ("a\u{200b}b\u{2028}", "a\\u{200b}b\\u{2028}"),
+        ];
+        for (name, shown) in rows {
+            assert_eq!(printable(name), shown);
+        }
     }
 }

@@ -7,13 +7,19 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::passphrase::Asked;
-use super::{Context, output, pg_trial};
+use super::{Context, output, pg_plan, pg_trial};
 use crate::failure::Failure;
 use crate::ops::{self, Engine};
-use crate::postgres::{Applied, Given, Leave, Released, Step, Verdict};
+use crate::postgres::{Applied, Edits, Given, Leave, Options, Released, Step, Untried, Verdict};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Pg {
+    /// Print the sections for pgfw.toml that keep what works today: from the servers' own files, nothing changed.
+    Adopt {
+        /// A Debian cluster like 15/main, or a data directory; default: every server of this host that is found.
+        #[arg(value_name = "SERVER")]
+        servers: Vec<String>,
+    },
     /// Write pg_hba.conf, pg_ident.conf and the TLS settings, reload, and prove on the server that they count.
     Apply {
         /// Only this `[[postgres]]` section; default: every one that pgfw manages.
@@ -22,10 +28,15 @@ pub(super) enum Pg {
         /// Go on over files that somebody edited by hand; the edited ones are kept beside.
         #[arg(long)]
         replace_edits: bool,
+        /// Go on where no server of its own can try the rules first: without `initdb`, or without network namespaces.
+        #[arg(long)]
+        without_scratch: bool,
         /// Undo it by itself after this time unless `pgfw confirm` comes first, like 60s; with the daemon dead as well.
         #[arg(long, value_name = "TIME", value_parser = trial_time)]
         confirm: Option<Duration>,
     },
+    /// What an apply would change: the files, who gets in, and whom that cuts. Changes nothing.
+    Plan(pg_plan::PlanArguments),
     /// Undo what was not confirmed in time, and finish or undo what was cut off. The daemon does this by itself.
     Settle {
         /// Only this `[[postgres]]` section; default: every one that an apply has left something of.
@@ -57,17 +68,32 @@ pub(super) enum Pg {
 impl Pg {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode, Failure> {
         match self {
+            Pg::Adopt { servers } => super::pg_adopt::run(context, &servers),
             Pg::Apply {
                 cluster,
                 replace_edits,
+                without_scratch,
                 confirm,
             } => {
+                let options = Options {
+                    edits: if replace_edits {
+                        Edits::Replace
+                    } else {
+                        Edits::Refuse
+                    },
+                    untried: if without_scratch {
+                        Untried::Allow
+                    } else {
+                        Untried::Refuse
+                    },
+                    confirm,
+                };
                 context.require_root("pg apply")?;
                 let names = ops::clusters_to_apply(&context.paths, cluster.as_deref())?;
                 let mut engine = Engine::open(&context.paths)?;
                 let apply = |name: &str| {
-                    let applied = context
-                        .unlocked(Asked::Once, || engine.pg_apply_for(name, replace_edits, confirm))?;
+                    pg_plan::warn(context, name);
+                    let applied = context.unlocked(Asked::Once, || engine.pg_apply(name, &options))?;
                     if let (Some(time), Some(_)) = (confirm, &applied.undoes_itself)
                         && let Err(failure) = pg_trial::watch(context, name, time)
                     {
@@ -78,6 +104,7 @@ impl Pg {
                 };
                 each(context, &names, apply, print)
             }
+            Pg::Plan(arguments) => arguments.run(context),
             Pg::Settle { cluster, wait } => {
                 context.require_root("pg settle")?;
                 let names = match cluster {

@@ -132,6 +132,9 @@ impl Reload {
                 println!("! PostgreSQL's rules are as before; they follow with `pgfw confirm`");
             }
         }
+        if done.rules_change && dry_run {
+            println!("PostgreSQL's rules change as well; `pgfw pg plan` shows how.");
+        }
         followed.map(|()| code)
     }
 }

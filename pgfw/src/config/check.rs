@@ -18,6 +18,7 @@ pub(super) fn check(text: &str, path: &Path) -> Result<Config, ConfigError> {
         postgres,
         service,
         pki,
+        audit,
         gate,
         identity,
         login,
@@ -30,6 +31,7 @@ pub(super) fn check(text: &str, path: &Path) -> Result<Config, ConfigError> {
         postgres: file.all(postgres, |f, c| f.cluster(c))?,
         services: file.all(service, |f, s| f.service(s))?,
         pki: file.pki(pki)?,
+        audit: file.audit(audit)?,
         gate: gate.map(|g| file.gate(g)).transpose()?,
         identities: file.all(identity, |f, i| f.identity(i))?,
         logins: file.all(login, |f, l| f.login(l))?,
@@ -171,6 +173,24 @@ impl File<'_> {
             key_passphrase_credential: key_passphrase_credential
                 .map(|name| self.credential(name))
                 .transpose()?,
+        })
+    }
+
+    fn audit(&self, raw: raw::Audit) -> Result<AuditLog, ConfigError> {
+        let raw::Audit { file, fsync, rotate } = raw;
+        Ok(AuditLog {
+            file: file.map(|file| self.path(&file, "audit.file")).transpose()?,
+            fsync: self.word(
+                fsync,
+                "audit.fsync",
+                Fsync::Batch,
+                &[
+                    ("each", Fsync::Each),
+                    ("batch", Fsync::Batch),
+                    ("off", Fsync::Off),
+                ],
+            )?,
+            rotate: rotate.map_or(Ok(100_000_000), |size| self.size(&size, "audit.rotate"))?,
         })
     }
 

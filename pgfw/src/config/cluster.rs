@@ -94,23 +94,12 @@ impl File<'_> {
                 MinTls::V1_3,
                 &[("1.2", MinTls::V1_2), ("1.3", MinTls::V1_3)],
             )?,
-            on_expiry: match on_expiry {
-                // Not refused as an unknown word: it is one, and pgfw does not keep it yet.
-                Some(word) if word.as_ref() == "end" => {
-                    return Err(self.value(
-                        &word,
-                        "postgres.on_expiry",
-                        "`end` is not there yet: sessions outlive the end of their certificate",
-                        "Leave the key out; revoke the certificate to end its sessions.",
-                    ));
-                }
-                word => self.word(
-                    word,
-                    "postgres.on_expiry",
-                    OnExpiry::Keep,
-                    &[("keep", OnExpiry::Keep)],
-                )?,
-            },
+            on_expiry: self.word(
+                on_expiry,
+                "postgres.on_expiry",
+                OnExpiry::Keep,
+                &[("keep", OnExpiry::Keep), ("end", OnExpiry::End)],
+            )?,
             local,
             audit: ClusterAudit {
                 connections: audit.connections.unwrap_or(true),
@@ -166,7 +155,10 @@ impl File<'_> {
 
     fn local_line(&self, line: Text) -> Result<String, ConfigError> {
         let text = line.as_ref();
-        if text.split_whitespace().next() != Some("local") || text.contains(['\n', '\r', '\\', '\0']) {
+        if text.split_whitespace().next() != Some("local")
+            || text.contains(['\n', '\r', '\0'])
+            || text.ends_with('\\')
+        {
             return Err(self.value(
                 &line,
                 "postgres.local",

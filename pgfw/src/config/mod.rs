@@ -31,6 +31,7 @@ pub struct Config {
     pub postgres: Vec<Cluster>,
     pub services: Vec<Service>,
     pub pki: Pki,
+    pub audit: AuditLog,
     /// `None`: no gate.
     pub gate: Option<Gate>,
     pub identities: Vec<Identity>,
@@ -214,6 +215,28 @@ pub enum MinTls {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnExpiry {
     Keep,
+    End,
+}
+
+/// `[audit]`: pgfw's own log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditLog {
+    /// `None`: where this instance has its files; see [`crate::paths::Paths::audit`].
+    pub file: Option<PathBuf>,
+    pub fsync: Fsync,
+    /// Bytes, from which on a file is put aside.
+    pub rotate: u64,
+}
+
+/// When a line of the audit log is known to be on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fsync {
+    /// Each before the next is written.
+    Each,
+    /// All that came in while the last ones were written.
+    Batch,
+    /// When the kernel sees fit.
+    Off,
 }
 
 /// `audit` of one cluster: settings of PostgreSQL.

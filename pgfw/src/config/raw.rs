@@ -21,6 +21,8 @@ pub struct Config {
     pub pki: Pki,
     pub gate: Option<Gate>,
     #[serde(default)]
+    pub audit: Audit,
+    #[serde(default)]
     pub identity: Vec<Identity>,
     #[serde(default)]
     pub login: Vec<Login>,
@@ -98,6 +100,14 @@ pub struct Pki {
     pub server_ttl: Option<Text>,
     pub crl_ttl: Option<Text>,
     pub key_passphrase_credential: Option<Text>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    pub file: Option<Text>,
+    pub fsync: Option<Text>,
+    pub rotate: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -96,6 +96,12 @@ fn p08_what_cannot_be_meant_is_refused_with_file_line_key_and_remedy() {
             &["postgres.local"],
             "local only",
         ),
+        // It would go on in the next line.
+        (
+            "local = [\"local all all peer \\\\\"]",
+            &["postgres.local"],
+            "local only",
+        ),
         (
             "server_names = [\"db example\"]",
             &["postgres.server_names"],

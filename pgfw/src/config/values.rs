@@ -107,6 +107,30 @@ impl File<'_> {
         }
     }
 
+    /// Bytes: a number with kB, MB or GB (powers of 1000).
+    pub(super) fn size(&self, text: &Text, key: &str) -> Result<u64, ConfigError> {
+        let units = [("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+        let parsed = units.iter().find_map(|(unit, bytes)| {
+            let number: u64 = text.as_ref().strip_suffix(unit)?.trim_end().parse().ok()?;
+            number.checked_mul(*bytes)
+        });
+        match parsed {
+            Some(size) if size >= 10_000 => Ok(size),
+            Some(_) => Err(self.value(
+                text,
+                key,
+                format!("`{}` is less than a few lines", text.as_ref()),
+                "Write at least \"10kB\".",
+            )),
+            None => Err(self.value(
+                text,
+                key,
+                format!("`{}` is not a size", text.as_ref()),
+                "Write a number and a unit, like \"100MB\" (kB, MB or GB).",
+            )),
+        }
+    }
+
     /// A name that also becomes a folder and appears on the command line.
     pub(super) fn slug(&self, text: &Text, key: &str) -> Result<String, ConfigError> {
         let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');

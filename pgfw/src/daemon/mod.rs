@@ -1,6 +1,7 @@
 //! The daemon: one process that owns the control socket, keeps the tables true to ledger and clocks, and stops politely.
 
 mod clock_steps;
+mod connections;
 mod events;
 mod file_changes;
 mod gate;
@@ -75,6 +76,9 @@ impl Shared {
     }
 }
 
+/// A disk that hangs keeps no daemon from its end.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
+
 fn joined<T>(done: Result<Result<T, Failure>, tokio::task::JoinError>) -> Result<T, Failure> {
     done.unwrap_or_else(|_| {
         Err(Failure::refused(
@@ -108,8 +112,12 @@ pub fn run(paths: &Paths, probation: Duration) -> Result<(), Failure> {
         rounds: Arc::default(),
     };
     shared.events.follow(paths);
+    connections::follow(shared.clone());
     runtime.block_on(serve(paths, &shared))?;
     on_stop(&shared);
+    // The threads that follow rings and logs live as long as the process, so nothing else writes the last records.
+    let audit = shared.lock().audit().clone();
+    audit.flush(LAST_RECORDS);
     // A server that does not answer is not waited for: what it was to be told is noted, and told after the next start.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())
@@ -121,6 +129,8 @@ async fn serve(paths: &Paths, shared: &Shared) -> Result<(), Failure> {
         signals(SignalKind::terminate())?,
         signals(SignalKind::interrupt())?,
     );
+    let mut hangup = signals(SignalKind::hangup())?;
+    let audit = shared.lock().audit().clone();
     let listener = socket::listen(&paths.socket)?;
     let for_gate = gate::listen(&paths.gate_socket())?;
     step(Step::SocketMade);
@@ -131,6 +141,13 @@ async fn serve(paths: &Paths, shared: &Shared) -> Result<(), Failure> {
     file_changes::watch(shared.clone());
     pin_changes::watch(shared.clone(), &paths.bpffs);
     tasks.spawn(lasting("server", server::serve(listener, shared.clone())));
+    tasks.spawn(lasting("signals", async move {
+        // Said by whoever put the audit log aside (logrotate): the next line goes to a new file in any case, and what waits
+        // for room is tried at once. Unheard, this signal would end the daemon.
+        while hangup.recv().await.is_some() {
+            audit.reopen();
+        }
+    }));
     tasks.spawn(lasting("gate's server", gate::serve(for_gate, shared.clone())));
     let ready = notices::tell_ready(shared.clone());
     tasks.spawn(async move {

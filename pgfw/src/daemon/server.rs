@@ -1,13 +1,15 @@
 //! The control socket's server: each path is one operation of the engine.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
@@ -17,10 +19,11 @@ use tokio::net::UnixListener;
 
 use super::Shared;
 use crate::api::{
-    AddEntry, Check, CheckFrames, DaemonState, EventsAfter, LONGEST_WAIT, Off, Reload, RemoveEntry,
+    AddEntry, Check, CheckFrames, DaemonState, EventsAfter, FROM, LONGEST_WAIT, Off, Reload, RemoveEntry,
 };
 use crate::failure::{Code, Failure};
-use crate::ops::{Confirmation, Revoke, requester};
+use crate::observe::audit::By;
+use crate::ops::{Confirmation, Engine, Revoke, requester};
 
 /// Who is at the other end: SO_PEERCRED (unix(7)), taken when the connection is accepted.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +55,45 @@ impl Peer {
     /// May ask a directory service: not for an async thread.
     fn name(self) -> String {
         self.uid.map_or_else(|| "unknown".to_owned(), requester)
+    }
+}
+
+/// Who asks for a change, and from where, as the command says.
+#[derive(Debug, Clone, Copy)]
+struct Asker {
+    peer: Peer,
+    from: Option<IpAddr>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Asker {
+    type Rejection = <ConnectInfo<Peer> as FromRequestParts<S>>::Rejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Asker, Self::Rejection> {
+        let ConnectInfo(peer) = ConnectInfo::<Peer>::from_request_parts(parts, state).await?;
+        let from = parts.headers.get(FROM).and_then(|value| value.to_str().ok());
+        Ok(Asker {
+            peer,
+            from: from.and_then(|from| from.parse().ok()),
+        })
+    }
+}
+
+impl Asker {
+    /// Changes something, which the audit log ascribes to whoever asks.
+    async fn changes<T: Send + 'static>(
+        self,
+        shared: &Shared,
+        work: impl FnOnce(&mut Engine) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let Asker { peer, from } = self;
+        let asked = move |engine: &mut Engine| {
+            let by = By {
+                by: peer.name(),
+                from,
+            };
+            engine.for_asker(by, work)
+        };
+        shared.with(asked).await
     }
 }
 
@@ -124,49 +166,41 @@ async fn events(
     answer(Ok(shared.events.after(after, longest).await))
 }
 
-async fn add_entry(
-    State(shared): State<Shared>,
-    peer: ConnectInfo<Peer>,
-    body: Bytes,
-) -> Answer<impl Serialize> {
+async fn add_entry(State(shared): State<Shared>, asker: Asker, body: Bytes) -> Answer<impl Serialize> {
     let request: AddEntry = message(&body)?;
-    answer(
-        shared
-            .with(move |engine| engine.add_entry(&request, &peer.0.name()))
-            .await,
-    )
+    let add = move |engine: &mut Engine| engine.add_entry(&request, &asker.peer.name());
+    answer(asker.changes(&shared, add).await)
 }
 
-async fn remove_entry(State(shared): State<Shared>, body: Bytes) -> Answer<impl Serialize> {
+async fn remove_entry(State(shared): State<Shared>, asker: Asker, body: Bytes) -> Answer<impl Serialize> {
     let request: RemoveEntry = message(&body)?;
-    answer(shared.with(move |engine| engine.remove_entry(&request)).await)
+    let remove = move |engine: &mut Engine| engine.remove_entry(&request);
+    answer(asker.changes(&shared, remove).await)
 }
 
-async fn reload(State(shared): State<Shared>, body: Bytes) -> Answer<impl Serialize> {
+async fn reload(State(shared): State<Shared>, asker: Asker, body: Bytes) -> Answer<impl Serialize> {
     let request: Reload = message(&body)?;
-    answer(shared.with(move |engine| engine.reload(&request)).await)
+    let reload = move |engine: &mut Engine| engine.reload(&request);
+    answer(asker.changes(&shared, reload).await)
 }
 
-async fn confirm(State(shared): State<Shared>) -> Answer<impl Serialize> {
-    answer(shared.with(|engine| engine.decide(Confirmation::Confirm)).await)
+async fn confirm(State(shared): State<Shared>, asker: Asker) -> Answer<impl Serialize> {
+    let confirm = |engine: &mut Engine| engine.decide(Confirmation::Confirm);
+    answer(asker.changes(&shared, confirm).await)
 }
 
-async fn rollback(State(shared): State<Shared>) -> Answer<impl Serialize> {
-    answer(shared.with(|engine| engine.decide(Confirmation::RollBack)).await)
+async fn rollback(State(shared): State<Shared>, asker: Asker) -> Answer<impl Serialize> {
+    let undo = |engine: &mut Engine| engine.decide(Confirmation::RollBack);
+    answer(asker.changes(&shared, undo).await)
 }
 
-async fn revoke(
-    State(shared): State<Shared>,
-    peer: ConnectInfo<Peer>,
-    body: Bytes,
-) -> Answer<impl Serialize> {
-    peer.0.require_root("cert revoke")?;
+async fn revoke(State(shared): State<Shared>, asker: Asker, body: Bytes) -> Answer<impl Serialize> {
+    asker.peer.require_root("cert revoke")?;
     let request: Revoke = message(&body)?;
     // A task of its own: it goes on to its end when whoever asked hangs up.
     let revoked = tokio::spawn(async move {
-        let begun = shared
-            .with(move |engine| engine.begin_revocation(&request, &peer.0.name()))
-            .await?;
+        let begin = move |engine: &mut Engine| engine.begin_revocation(&request, &asker.peer.name());
+        let begun = asker.changes(&shared, begin).await?;
         let ended = shared.apart(move || begun.end_sessions()).await?;
         shared.with(move |engine| engine.finish_revocation(ended)).await
     });

@@ -15,7 +15,7 @@ use super::counters;
 use super::error::DatapathError;
 use super::maps::{self, Raw};
 use super::pins::Pins;
-use super::prefixes::{Full, Line, Prefix, Prefixes};
+use super::prefixes::{self, Full, Line, Prefix, Prefixes};
 use super::ticks::{self, Ticks};
 use crate::policy::coverage::{Compiled, Coverage, CoverageKey, ServiceId, ServicePort};
 
@@ -192,7 +192,8 @@ pub(super) fn size(pins: &Pins, generation: u64) -> Result<(u64, u64), DatapathE
 
 /// Whether a change of a generation's table was begun and not ended; the next one mends it.
 pub(super) fn is_cut_short(pins: &Pins, generation: u64) -> Result<bool, DatapathError> {
-    Ok(open(pins, generation)?.changes() % 2 == 1)
+    let (map, _) = map(&existing(pins, generation)?)?;
+    Ok(changes(&map)? % 2 == 1)
 }
 
 /// Equal as long as nobody has written a generation's table.
@@ -209,8 +210,12 @@ pub(super) fn stamp(pins: &Pins, generation: u64) -> Result<Stamp, DatapathError
     let info = map.info().map_err(DatapathError::aya("ask about a table"))?;
     Ok(Stamp {
         map: info.id(),
-        changes: open(pins, generation)?.changes(),
+        changes: changes(&map)?,
     })
+}
+
+fn changes(map: &MapData) -> Result<u64, DatapathError> {
+    prefixes::changes(map.fd().as_fd()).map_err(DatapathError::call("map a page of the table of prefixes"))
 }
 
 fn open(pins: &Pins, generation: u64) -> Result<Prefixes, DatapathError> {

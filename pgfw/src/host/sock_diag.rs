@@ -43,15 +43,45 @@ pub enum State {
     Unknown(u8),
 }
 
+/// What the kernel counts of one connection: `struct tcp_info` in linux/tcp.h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Info {
+    /// Smoothed, in microseconds.
+    pub rtt: u32,
+    /// Segments sent again since the connection began.
+    pub retransmits: u32,
+    /// Payload that the peer has acknowledged.
+    pub sent: u64,
+    pub received: u64,
+}
+
 /// Every TCP socket, IPv4 and IPv6.
 ///
 /// # Errors
 /// The kernel refuses, or has no inet_diag.
 pub fn dump() -> io::Result<Vec<Socket>> {
+    Ok(ask(0)?.into_iter().map(|(socket, _)| socket).collect())
+}
+
+/// The same with what the kernel counts; listeners and what is half closed have none of it.
+///
+/// # Errors
+/// As for [`dump`].
+pub fn dump_with_info() -> io::Result<Vec<(Socket, Option<Info>)>> {
+    ask(1 << (INET_DIAG_INFO - 1))
+}
+
+fn ask(extensions: u8) -> io::Result<Vec<(Socket, Option<Info>)>> {
     let mut all = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         let netlink = open()?;
-        let request = request(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, family as u8, &Id::default());
+        let request = request(
+            SOCK_DIAG_BY_FAMILY,
+            NLM_F_DUMP,
+            family as u8,
+            extensions,
+            &Id::default(),
+        );
         send(&netlink, &request)?;
         loop {
             let answer = receive(&netlink)?;
@@ -61,7 +91,9 @@ pub fn dump() -> io::Result<Vec<Socket>> {
                     Message::Done => done = true,
                     Message::Error(0) => {}
                     Message::Error(code) => return Err(io::Error::from_raw_os_error(code)),
-                    Message::Data(body) => all.extend(Socket::parse(body)),
+                    Message::Data(body) => {
+                        all.extend(Socket::parse(body).map(|socket| (socket, Info::parse(body))));
+                    }
                 }
             }
             if done {
@@ -81,7 +113,7 @@ pub fn destroy(socket: &Socket) -> io::Result<bool> {
     let netlink = open()?;
     send(
         &netlink,
-        &request(SOCK_DESTROY, NLM_F_ACK, socket.id.family, &socket.id),
+        &request(SOCK_DESTROY, NLM_F_ACK, socket.id.family, 0, &socket.id),
     )?;
     let answer = receive(&netlink)?;
     match Messages(&answer).next() {
@@ -105,6 +137,7 @@ const SOCK_DESTROY: u16 = 21;
 const HEADER: usize = 16;
 /// `struct inet_diag_msg` without its attributes.
 const DIAG_MSG: usize = 72;
+const INET_DIAG_INFO: u16 = 2;
 /// All that the kernel puts into one answer to a dump: it sizes them by the buffer, up to 32 KiB (af_netlink.c:
 /// `netlink_dump`).
 const BUFFER: usize = 1 << 15;
@@ -155,6 +188,30 @@ impl Socket {
     }
 }
 
+impl Info {
+    /// The attribute (netlink(7): length, type, payload) among those behind `struct inet_diag_msg`. A kernel knows more of
+    /// `struct tcp_info` than these fields, never less: the last of them came with 4.1.
+    fn parse(body: &[u8]) -> Option<Info> {
+        let mut rest = body.get(DIAG_MSG..)?;
+        loop {
+            let length = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
+            let kind = u16::from_ne_bytes(*rest.get(2..)?.first_chunk()?);
+            let payload = rest.get(4..length)?;
+            if kind == INET_DIAG_INFO {
+                let word = |at: usize| Some(u32::from_ne_bytes(*payload.get(at..)?.first_chunk()?));
+                let long = |at: usize| Some(u64::from_ne_bytes(*payload.get(at..)?.first_chunk()?));
+                return Some(Info {
+                    rtt: word(68)?,
+                    retransmits: word(100)?,
+                    sent: long(120)?,
+                    received: long(128)?,
+                });
+            }
+            rest = rest.get(length.next_multiple_of(4)..)?;
+        }
+    }
+}
+
 impl From<u8> for State {
     fn from(number: u8) -> State {
         match number {
@@ -176,9 +233,9 @@ impl From<u8> for State {
 }
 
 /// A netlink header and `struct inet_diag_req_v2`: family, protocol, extensions, pad, states, id.
-fn request(kind: u16, flags: u16, family: u8, id: &Id) -> Vec<u8> {
+fn request(kind: u16, flags: u16, family: u8, extensions: u8, id: &Id) -> Vec<u8> {
     let body = [
-        &[family, libc::IPPROTO_TCP as u8, 0, 0],
+        &[family, libc::IPPROTO_TCP as u8, extensions, 0],
         u32::MAX.to_ne_bytes().as_slice(),
         &id.bytes,
     ]
@@ -246,7 +303,7 @@ fn receive(netlink: &OwnedFd) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
@@ -273,6 +330,28 @@ mod tests {
             assert_eq!(one(State::Established, from, Some(at)), 1);
             assert_eq!(one(State::Established, at, Some(from)), 1);
         }
+    }
+
+    #[test]
+    fn what_the_kernel_counts_of_a_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let mut client = TcpStream::connect(at).unwrap();
+        let (mut server, from) = listener.accept().unwrap();
+        client.write_all(&[0; 5_000]).unwrap();
+        server.read_exact(&mut [0; 5_000]).unwrap();
+        server.write_all(&[0; 70]).unwrap();
+        client.read_exact(&mut [0; 70]).unwrap();
+        let all = dump_with_info().unwrap();
+        let of = |local, remote| {
+            let found = all.iter().find(|(s, _)| s.local == local && s.remote == remote);
+            found.unwrap().1.unwrap()
+        };
+        let (ours, theirs) = (of(at, from), of(from, at));
+        assert_eq!((ours.received, theirs.received), (5_000, 70));
+        // The handshake's SYN counts as one byte that was acknowledged (tcp_input.c: `tcp_snd_una_update`).
+        assert!((5_000..=5_001).contains(&theirs.sent), "{theirs:?}");
+        assert!(0 < ours.rtt && ours.retransmits == 0, "{ours:?}");
     }
 
     #[test]

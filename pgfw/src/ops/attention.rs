@@ -33,6 +33,8 @@ impl Engine {
                 "something was closed that could not be written to the ledger; free space on its file system.".into(),
             );
         }
+        lines.extend(self.audit.complaint());
+        lines.extend(self.watched.lines());
         if let Err(failure) = self.not_anothers() {
             lines.push(format!("{}. {}", failure.message, failure.remedy));
         }

@@ -114,12 +114,9 @@ impl Engine {
                 ttl: config.pki.server_ttl,
                 requester,
             };
-            all.push(pki::issue_server(
-                &store(&config),
-                &mut self.ledger,
-                &request,
-                Now::read().wall(),
-            )?);
+            let issued = pki::issue_server(&store(&config), &mut self.ledger, &request, Now::read().wall())?;
+            self.say_issued(&issued.certificate);
+            all.push(issued);
         }
         Ok(all)
     }
@@ -166,6 +163,7 @@ impl Engine {
             reason: request.reason.as_deref(),
         };
         let issued = pki::issue_client(&store, &mut self.ledger, &client, Now::read().wall())?;
+        self.say_issued(&issued.certificate);
         Ok(IssuedCertificate {
             issued,
             bundle: None,

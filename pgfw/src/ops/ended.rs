@@ -1,7 +1,7 @@
 //! What has ended is forgotten, and said.
 
 use super::Engine;
-use super::lease_events::{LeaseEnd, LeaseEvent, say};
+use super::lease_events::{LeaseEnd, LeaseEvent};
 use crate::clock::Now;
 use crate::failure::Failure;
 use crate::ledger::PrunedLeases;
@@ -19,7 +19,7 @@ impl Engine {
         let PrunedLeases { over, revoked } = self.ledger.prune_leases(&Now::read(), &self.boot_id)?;
         for (leases, how) in [(over, LeaseEnd::Time), (revoked, LeaseEnd::Revoked)] {
             for lease in &leases {
-                say(&LeaseEvent::Ended { lease, how });
+                self.say_lease(&LeaseEvent::Ended { lease, how });
             }
         }
         // What has ended counted no more.

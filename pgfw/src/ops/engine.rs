@@ -60,6 +60,12 @@ pub struct Engine {
     pub(super) waiting: super::work::Waiting,
     /// Whoever ends sessions holds one more of it, for as long as that takes.
     pub(super) ending: std::sync::Arc<()>,
+    /// Up to when expired certificates were looked at.
+    pub(super) expired_until: Option<clock::WallTime>,
+    pub(super) audit: crate::observe::audit::Audit,
+    /// For whom this is done, as the audit log names them.
+    pub(super) asking: crate::observe::audit::By,
+    pub(super) watched: super::connection_log::Watched,
 }
 
 /// What the ledger says, with what it could not take yet.
@@ -144,6 +150,10 @@ impl Engine {
             trials: super::trials::Trials::default(),
             waiting: super::work::Waiting::default(),
             ending: std::sync::Arc::new(()),
+            expired_until: None,
+            audit: super::audit::open(paths),
+            asking: super::audit::myself(),
+            watched: super::connection_log::Watched::default(),
         })
     }
 

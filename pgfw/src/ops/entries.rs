@@ -13,6 +13,7 @@ use crate::failure::{Code, Explain, Failure};
 use crate::fault::{Step, step};
 use crate::ledger::LedgerError;
 use crate::ledger::types::{Entry, EntryEnd, EntryKind, NewEntry};
+use crate::observe::audit::Change;
 use crate::policy::{self, Answer, Inputs, Opening, Origin};
 
 impl Engine {
@@ -42,6 +43,10 @@ impl Engine {
             (Answer::Deny, Some(_)) => self.not_in_rescue("a deny of one service")?,
             (Answer::Deny, None) => {}
         }
+        let change = match answer {
+            Answer::Allow => Change::Allowed,
+            Answer::Deny => Change::Denied,
+        };
         let now = Now::read();
         let config = self.config()?;
         known_service(&config, service.as_deref())?;
@@ -64,7 +69,9 @@ impl Engine {
         }
         if let Some(seconds) = confirm {
             let about = concerned(&config, service.as_deref(), *answer);
-            return self.put_on_trial(new, &about, *seconds, *force);
+            let changed = self.put_on_trial(new, &about, *seconds, *force)?;
+            self.say_entry(Change::OnTrial, request);
+            return Ok(changed);
         }
         // Where this cannot be known, everything is compiled: what closes does not fail for it.
         let before = self.before_change(&net.trunc(), &now).unwrap_or(None);
@@ -89,6 +96,7 @@ impl Engine {
             (Err(error), Answer::Deny) => {
                 self.unrecorded.deny(new);
                 self.refresh()?;
+                self.say_entry(change, request);
                 self.cut(&config, *net, &now)?;
                 return Err(self.not_recorded(*net, &now, error)?.into());
             }
@@ -108,6 +116,7 @@ impl Engine {
         if cut > 0 {
             lines.push(format!("{cut} established connection(s) from there were ended."));
         }
+        self.say_entry(change, request);
         Ok(Changed { lines, cut })
     }
 
@@ -151,7 +160,9 @@ impl Engine {
             self.guard_facts(&facts, &format!("removing {net}"), &now)?;
         }
         if let Some(seconds) = confirm {
-            return self.remove_on_trial(*net, service.clone(), &about, *seconds, *force);
+            let changed = self.remove_on_trial(*net, service.clone(), &about, *seconds, *force)?;
+            self.say_policy(Change::OnTrial, self.judging_hash());
+            return Ok(changed);
         }
         let recorded = self
             .record_what_was_not()
@@ -173,6 +184,7 @@ impl Engine {
         step(Step::EntryRecorded);
         self.refresh()?;
         step(Step::EntryInKernel);
+        self.say_removed(*net, service.clone());
         let ended = if *cut { self.cut(&config, *net, &now)? } else { 0 };
         step(Step::ConnectionsCut);
         if let Err(source) = recorded {

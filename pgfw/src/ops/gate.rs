@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::Engine;
 use super::certificates::store;
-use super::lease_events::{LeaseEvent, say};
+use super::lease_events::LeaseEvent;
 use super::leases::{Holder, no_gate};
 use super::renewal::{REQUESTER, RETRY_NS, signed_by_signing};
 use crate::api::{AskRenewal, GivenMaterial, Material, RenewedClient};
@@ -177,9 +177,8 @@ impl Engine {
         };
         let next = pki::issue_next(&store, &mut self.ledger, &request, now.wall())?;
         self.refresh()?;
-        say(&LeaseEvent::Renewed {
+        self.say_lease(&LeaseEvent::Renewed {
             source: *source,
-            former: certificate,
             next: &next,
         });
         Ok(RenewedClient {

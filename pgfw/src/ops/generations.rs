@@ -13,6 +13,7 @@ use crate::failure::{Explain, Failure};
 use crate::fault::{Step, step};
 use crate::host::interfaces;
 use crate::ledger::types::{EntryKind, Generation, GenerationState};
+use crate::observe::audit::Change;
 use crate::policy::access;
 use crate::policy::coverage::{Compiled, Coverage, Settings, Until};
 
@@ -106,6 +107,7 @@ impl Engine {
             (None, Some(_)) => None,
         };
         self.attachable(&config)?;
+        let old = self.judging_hash();
         let number = self.begin(&config, wait.unwrap_or(AT_ONCE), *force, |_, _| Ok(after))?;
         if let Err(failure) = self.attach_all(&config, Missing::Refuse) {
             self.undo(number)?;
@@ -124,6 +126,11 @@ impl Engine {
                 None
             }
         };
+        let change = match wait {
+            Some(_) => Change::OnTrial,
+            None => Change::Reloaded,
+        };
+        self.say_policy(change, old);
         Ok(Reloaded {
             generation: Some(number),
             deadline,
@@ -170,6 +177,11 @@ impl Engine {
             });
         };
         let number = pending.number;
+        let old = self.judging_hash();
+        let change = match what {
+            Confirmation::Confirm => Change::Confirmed,
+            Confirmation::RollBack => Change::RolledBack,
+        };
         let mut cut = 0;
         let line = match what {
             Confirmation::Confirm => {
@@ -197,6 +209,7 @@ impl Engine {
                 }
             }
         };
+        self.say_policy(change, old);
         Ok(Changed {
             lines: vec![line],
             cut,

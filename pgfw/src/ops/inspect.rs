@@ -36,20 +36,19 @@ impl Engine {
                 .or_default()
                 .push(because(&opening, name, &entries));
         }
-        let networks = networks
-            .into_iter()
-            .map(|((service, net), because)| Network {
-                service: compiled.names.get(&service).cloned().unwrap_or_default(),
-                net,
-                answer: if admits(&compiled, service, net.addr(), now.boot) {
-                    Answer::Allow
-                } else {
-                    Answer::Deny
-                },
-                because,
-            })
-            .collect();
-        Ok(List { networks })
+        let listed = networks.keys().map(|(service, net)| Network {
+            service: compiled.names.get(service).cloned().unwrap_or_default(),
+            net: *net,
+            answer: if admits(&compiled, *service, net.addr(), now.boot) {
+                Answer::Allow
+            } else {
+                Answer::Deny
+            },
+            because: covering(&networks, *service, *net),
+        });
+        Ok(List {
+            networks: listed.collect(),
+        })
     }
 
     /// Asks the loaded program.
@@ -119,6 +118,20 @@ impl Engine {
         let number = self.judging(now)?.ok_or_else(not_loaded)?;
         Ok((number, self.datapath.as_ref().ok_or_else(not_loaded)?))
     }
+}
+
+/// Who opens or closes a network, the most specific first: what stands there by itself, and every wider network around it.
+fn covering(
+    networks: &BTreeMap<(ServiceId, ipnet::IpNet), Vec<Because>>,
+    service: ServiceId,
+    net: ipnet::IpNet,
+) -> Vec<Because> {
+    let around = std::iter::successors(Some(net), ipnet::IpNet::supernet);
+    around
+        .filter_map(|net| networks.get(&(service, net)))
+        .flatten()
+        .cloned()
+        .collect()
 }
 
 /// The interface that a packet is said to come in on. One that is gone keeps its link for a while, and the kernel takes

@@ -98,6 +98,7 @@ impl Engine {
                 reason: None,
             };
             newest = pki::issue_client(&store, &mut self.ledger, &request, now.wall())?.certificate;
+            self.say_renewed(&newest, super::renewal::REQUESTER);
             tracing::info!(
                 name = newest.name,
                 serial = newest.serial,

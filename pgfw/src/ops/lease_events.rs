@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use super::Engine;
 use crate::failure::Failure;
 use crate::ledger::types::{Certificate, Lease};
+use crate::observe::audit::{By, Event};
 
 /// Something that somebody may want to read of later.
 #[derive(Debug)]
@@ -25,7 +27,6 @@ pub(super) enum LeaseEvent<'a> {
     },
     Renewed {
         source: IpAddr,
-        former: &'a Certificate,
         next: &'a Certificate,
     },
 }
@@ -40,46 +41,53 @@ pub(super) enum LeaseEnd {
     GivenBack,
 }
 
-/// The one way out of everything that is told of the gate.
-pub(super) fn say(event: &LeaseEvent<'_>) {
-    match event {
-        LeaseEvent::Granted { lease } => tracing::info!(
-            address = %lease.address,
-            identity = ?lease.identity,
-            serial = lease.serial,
-            until = lease.end.wall.rfc3339(),
-            "lease granted"
-        ),
-        LeaseEvent::Refused {
-            what,
-            source,
-            certificate,
-            why,
-        } => tracing::warn!(
-            %source,
-            identity = ?certificate.map(|c| c.name.as_str()),
-            serial = certificate.map(|c| c.serial.as_str()),
-            why = why.message,
-            "{what} refused"
-        ),
-        LeaseEvent::Ended { lease, how } => tracing::info!(
-            address = %lease.address,
-            identity = ?lease.identity,
-            serial = lease.serial,
-            how = match how {
-                LeaseEnd::Time => "its time has come",
-                LeaseEnd::Revoked => "its certificate is revoked",
-                LeaseEnd::GivenBack => "given back",
+impl LeaseEnd {
+    fn as_str(self) -> &'static str {
+        match self {
+            LeaseEnd::Time => "its time has come",
+            LeaseEnd::Revoked => "its certificate is revoked",
+            LeaseEnd::GivenBack => "given back",
+        }
+    }
+}
+
+impl Engine {
+    /// The one way out of everything that is told of the gate: to the audit log, which hands it to the journal.
+    pub(super) fn say_lease(&self, event: &LeaseEvent<'_>) {
+        self.audit().record(&match event {
+            LeaseEvent::Granted { lease } => Event::LeaseGranted {
+                identity: lease.identity.clone(),
+                serial: lease.serial.clone(),
+                source: lease.address,
+                until: lease.end.wall.rfc3339(),
             },
-            "lease ended"
-        ),
-        LeaseEvent::Renewed { source, former, next } => tracing::info!(
-            %source,
-            identity = ?next.name,
-            former = former.serial,
-            serial = next.serial,
-            until = next.not_after.rfc3339(),
-            "client certificate renewed"
-        ),
+            LeaseEvent::Refused {
+                what,
+                source,
+                certificate,
+                why,
+            } => Event::LeaseRefused {
+                identity: certificate.map(|c| c.name.clone()),
+                serial: certificate.map(|c| c.serial.clone()),
+                source: *source,
+                reason: format!("{what} refused: {}", why.message),
+            },
+            LeaseEvent::Ended { lease, how } => Event::LeaseEnded {
+                identity: lease.identity.clone(),
+                serial: lease.serial.clone(),
+                source: lease.address,
+                reason: how.as_str(),
+            },
+            LeaseEvent::Renewed { source, next } => Event::CertificateRenewed {
+                identity: next.name.clone(),
+                serial: next.serial.clone(),
+                not_after: next.not_after.rfc3339(),
+                authority: next.authority.as_str(),
+                by: By {
+                    by: next.name.clone(),
+                    from: Some(*source),
+                },
+            },
+        });
     }
 }

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::Engine;
 use super::certificates::store;
-use super::lease_events::{LeaseEnd, LeaseEvent, say};
+use super::lease_events::{LeaseEnd, LeaseEvent};
 use crate::api::{AskLease, GivenBack, LeaseState, Proven};
 use crate::clock::{Now, WallTime};
 use crate::config::{Config, Gate, Identity};
@@ -81,7 +81,7 @@ impl Engine {
         if let Some(lease) = gone {
             let apply = |facts: &mut super::engine::Facts| facts.leases.retain(|l| l.id != lease.id);
             self.refresh_after(&net, apply, before, &now)?;
-            say(&LeaseEvent::Ended {
+            self.say_lease(&LeaseEvent::Ended {
                 lease: &lease,
                 how: LeaseEnd::GivenBack,
             });
@@ -140,7 +140,7 @@ impl Engine {
             return Err(failure);
         }
         step(Step::LeaseInKernel);
-        say(&LeaseEvent::Granted { lease: &put.lease });
+        self.say_lease(&LeaseEvent::Granted { lease: &put.lease });
         self.state_of(holder, &put.lease, now)
     }
 
@@ -152,7 +152,7 @@ impl Engine {
         done: Result<T, Failure>,
     ) -> Result<T, Failure> {
         if let Err(why) = &done {
-            say(&LeaseEvent::Refused {
+            self.say_lease(&LeaseEvent::Refused {
                 what,
                 source: holder.source,
                 certificate: Some(&holder.certificate),
@@ -191,7 +191,7 @@ impl Engine {
                 config,
             }),
             Err(failure) => {
-                say(&LeaseEvent::Refused {
+                self.say_lease(&LeaseEvent::Refused {
                     what,
                     source,
                     certificate: None,

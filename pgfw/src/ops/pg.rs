@@ -1,7 +1,5 @@
 //! `pgfw pg apply`, `pg release`: the server's side of the config.
 
-use std::time::Duration;
-
 use super::Engine;
 use super::certificates::{no_cluster, store};
 use super::engine::{lock_cluster, make_state_dir};
@@ -11,7 +9,7 @@ use crate::failure::{Code, Failure};
 use crate::ledger::types::Authority;
 use crate::paths::Paths;
 use crate::pki::{self, CrlTargets, Store};
-use crate::postgres::{self, Applied, Edits, Leave, Released, TlsMaterial, Verdict};
+use crate::postgres::{self, Adopted, Applied, Leave, Released, TlsMaterial, Verdict};
 
 /// The clusters of `pgfw.toml` that `pg apply` means: the one named, else every one that pgfw manages.
 ///
@@ -71,6 +69,14 @@ fn clusters(paths: &Paths, cluster: Option<&str>) -> Result<Vec<(String, Manage)
     }
 }
 
+/// What runs on this host, or is named, in the words of pgfw.toml. Needs no configuration: there is none yet.
+///
+/// # Errors
+/// What was made of it is not what pgfw reads.
+pub fn pg_adopt(servers: &[String]) -> Result<Adopted, Failure> {
+    postgres::adopt(servers)
+}
+
 /// Gives a cluster back. Needs neither the daemon nor a ledger: what was lost must not stand in the way.
 ///
 /// # Errors
@@ -91,32 +97,17 @@ impl Engine {
     /// # Errors
     /// No such cluster, no certificate for it, files that cannot be written, a server that does not take them: it is
     /// then as before.
-    pub fn pg_apply(&mut self, name: &str, replace_edits: bool) -> Result<Applied, Failure> {
-        self.pg_apply_for(name, replace_edits, None)
-    }
-
-    /// The same, undone after that time unless it is confirmed.
-    ///
-    /// # Errors
-    /// As for [`Engine::pg_apply`].
-    pub fn pg_apply_for(
-        &mut self,
-        name: &str,
-        replace_edits: bool,
-        confirm: Option<Duration>,
-    ) -> Result<Applied, Failure> {
+    pub fn pg_apply(&mut self, name: &str, options: &postgres::Options) -> Result<Applied, Failure> {
         known_cluster(&self.paths, name)?;
         let _cluster = lock_cluster(&self.paths, name)?;
         let (config, cluster) = known_cluster(&self.paths, name)?;
         let material = self.material(&config, name)?;
-        let edits = if replace_edits {
-            Edits::Replace
-        } else {
-            Edits::Refuse
-        };
-        let paths = &self.paths;
-        Ok(postgres::apply_on_trial(
-            &cluster, &config, paths, &material, edits, confirm,
+        Ok(postgres::apply(
+            &cluster,
+            &config,
+            &self.paths,
+            &material,
+            options,
         )?)
     }
 
@@ -173,7 +164,7 @@ fn canary(store: &Store) -> Option<(String, String)> {
 }
 
 /// The newest that pgfw issued, and its key.
-fn own_pair(store: &Store, name: &str) -> Result<(String, String), Failure> {
+pub(super) fn own_pair(store: &Store, name: &str) -> Result<(String, String), Failure> {
     let pair = store.server_pair(name)?.ok_or_else(|| {
         Failure::refused(
             format!("cluster `{name}` has no server certificate"),

@@ -268,6 +268,7 @@ impl Engine {
         } else {
             part(self.look_at_keys());
             part(self.keep_crls());
+            part(self.note_expired());
             part(self.retry_work().map(|(retry, work)| {
                 next = earliest(next, retry);
                 sessions = work;

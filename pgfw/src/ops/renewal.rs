@@ -371,7 +371,8 @@ impl Engine {
             ttl: config.pki.server_ttl,
             requester,
         };
-        pki::issue_server(&store, &mut self.ledger, &request, now)?;
+        let issued = pki::issue_server(&store, &mut self.ledger, &request, now)?;
+        self.say_renewed(&issued.certificate, requester);
         Ok(())
     }
 }

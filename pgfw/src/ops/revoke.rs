@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Engine;
 use super::certificates::store;
 use super::guard::admits;
-use super::sessions::{EndedSessions, SessionWork, session_argument};
+use super::sessions::{EndedSessions, Job, SessionWork, session_argument};
 use crate::clock::Now;
 use crate::config::{Cluster, Config, Manage};
 use crate::failure::{Code, Failure};
@@ -153,6 +153,7 @@ impl Engine {
                 self.note(WorkKind::CloseFilter, target, &failure.message);
             }
         }
+        self.say_revoked(&selection);
         if !report.unfinished.is_empty() {
             self.retry_later();
         }
@@ -160,11 +161,15 @@ impl Engine {
             .managed()
             // A server's certificate holds no session.
             .filter(|_| !serials.is_empty())
-            .map(|cluster| (cluster.clone(), serials.clone()))
+            .map(|cluster| Job {
+                cluster: cluster.clone(),
+                serials: serials.clone(),
+                expired: Vec::new(),
+            })
             .collect();
         Begun {
             selection,
-            sessions: self.session_work(jobs, published.then_some(since)),
+            sessions: self.session_work(reach, jobs, published.then_some(since)),
             report,
         }
     }

@@ -48,6 +48,7 @@ impl Engine {
         }
         let mut engine = Engine::with(paths, ledger)?;
         engine.stays = true;
+        engine.of_own_accord();
         let lock = engine.lock()?;
         engine.held = Some(Datapath::claim(&paths.bpffs, &engine.owner)?);
         step(Step::PinsClaimed);
@@ -200,6 +201,7 @@ impl Engine {
             return Ok(Settled::Waits);
         }
         self.undo(pending.number)?;
+        self.say_undone(pending.number);
         Ok(Settled::RolledBack {
             generation: pending.number,
         })

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Engine;
+use super::expiry::EXPIRED;
 use super::revoke::Reach;
-use super::sessions::{SessionWork, session_argument};
+use super::sessions::{Job, SessionWork, session_argument};
 use crate::clock::{BootTime, Now};
 use crate::failure::Failure;
 use crate::ledger::types::{Authority, PendingWork, WorkKind};
@@ -66,6 +67,11 @@ impl Engine {
         let seconds = (1_u64 << self.waiting.failed.min(6)).min(LONGEST_PAUSE_S);
         self.waiting.at = Some(BootTime(Now::read().boot.0 + seconds * 1_000_000_000));
         self.waiting.failed += 1;
+    }
+
+    /// Something new is to be done, which has not been tried in vain yet.
+    pub(super) fn retry_now(&mut self) {
+        self.waiting.at = None;
     }
 
     /// What is still to be done, in the ledger or in memory; what publishes a list before what relies on it.
@@ -167,7 +173,15 @@ impl Engine {
             .collect();
         let published = !self.work()?.iter().any(|w| w.kind == WorkKind::PublishCrl);
         let mut jobs = Vec::new();
-        for (name, serials) in sessions {
+        for (name, mut serials) in sessions {
+            let asked = serials.len();
+            serials.retain(|serial| serial != EXPIRED);
+            let expired = if serials.len() < asked {
+                self.expired_serials(&name)?
+            } else {
+                Vec::new()
+            };
+            let no_more = serials.len() < asked && expired.is_empty();
             let cluster = reach.clusters.iter().find(|c| c.name == name);
             // A revocation that was begun and then never took place, or a cluster that is not pgfw's any more.
             let (wanted, idle): (Vec<String>, Vec<String>) = serials
@@ -175,15 +189,21 @@ impl Engine {
                 .partition(|serial| cluster.is_some() && revoked.contains(serial));
             let idle: Vec<String> = idle
                 .iter()
+                .map(String::as_str)
+                .chain((no_more || cluster.is_none()).then_some(EXPIRED))
                 .map(|serial| session_argument(&name, serial))
                 .collect();
             self.done(WorkKind::EndSessions, &idle);
-            if let Some(cluster) = cluster.filter(|_| !wanted.is_empty()) {
-                jobs.push((cluster.clone(), wanted));
+            if let Some(cluster) = cluster.filter(|_| !wanted.is_empty() || !expired.is_empty()) {
+                jobs.push(Job {
+                    cluster: cluster.clone(),
+                    serials: wanted,
+                    expired,
+                });
             }
         }
         let since = published.then(|| Now::read().boot);
-        Ok((!jobs.is_empty()).then(|| self.session_work(jobs, since)))
+        Ok((!jobs.is_empty()).then(|| self.session_work(reach, jobs, since)))
     }
 
     /// At a start: what an earlier process revoked and could only keep beside the socket, for want of room. What else it
@@ -235,6 +255,9 @@ pub(super) fn said(work: &PendingWork) -> String {
         WorkKind::PublishCrl => format!("publishing the CRLs of {argument}"),
         WorkKind::CloseFilter => format!("closing the filter for {argument}"),
         WorkKind::EndSessions => match argument.rsplit_once('/') {
+            Some((cluster, EXPIRED)) => {
+                format!("ending the sessions of expired certificates on {cluster}")
+            }
             Some((cluster, serial)) => format!("ending the sessions of certificate {serial} on {cluster}"),
             None => format!("ending the sessions of {argument}"),
         },

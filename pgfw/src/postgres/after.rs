@@ -29,10 +29,11 @@ pub(super) fn look_after(
 
 /// Settings of the files named that something else overrides.
 pub(super) fn overridden(sql: &Sql, ours: &[String]) -> Result<Vec<Override>, PostgresError> {
-    // The last entry of a name counts; ours are those that our file has.
+    // The last entry of a name counts, in whatever case it is written (guc.c: `guc_name_compare`); ours are those that our
+    // file has.
     let rows = sql.query(
-        "select distinct on (name) name, sourcefile from pg_file_settings where name in \
-         (select name from pg_file_settings where sourcefile = any($1)) order by name, seqno desc",
+        "select distinct on (lower(name)) lower(name), sourcefile from pg_file_settings where lower(name) in \
+         (select name from pg_file_settings where sourcefile = any($1)) order by lower(name), seqno desc",
         &[&ours],
     )?;
     let by_file = rows.iter().filter_map(|r| {
@@ -86,7 +87,7 @@ fn pgaudit(sql: &Sql, server: &Server, config: &Config) -> Result<Option<String>
 }
 
 /// What restarts a cluster's server.
-pub(super) fn restart(cluster: &Cluster) -> String {
+pub fn restart(cluster: &Cluster) -> String {
     match &cluster.location {
         Location::Debian { major, name } => format!("systemctl restart postgresql@{major}-{name}"),
         Location::Directories { data, config_file: _ } => {

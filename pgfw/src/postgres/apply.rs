@@ -41,6 +41,35 @@ impl std::fmt::Debug for TlsMaterial {
     }
 }
 
+/// What an apply may go on over, and for how long it stands by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    pub edits: Edits,
+    pub untried: Untried,
+    /// Undone after that time unless it is confirmed by [`super::settle()`]; who looks at the deadline is the caller's to
+    /// arrange.
+    pub confirm: Option<Duration>,
+}
+
+/// What to do with rules that no server of our own can try on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Untried {
+    /// Refuse them, and name what is lacking.
+    Refuse,
+    /// Go on; the live server's proof and the way back remain.
+    Allow,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            edits: Edits::Refuse,
+            untried: Untried::Refuse,
+            confirm: None,
+        }
+    }
+}
+
 /// Brings one cluster's files to the configuration. Blocks, also for a server that does not answer; the caller holds the
 /// cluster's lock, and no other.
 ///
@@ -51,24 +80,13 @@ pub fn apply(
     config: &Config,
     paths: &Paths,
     material: &TlsMaterial,
-    edits: Edits,
+    options: &Options,
 ) -> Result<Applied, PostgresError> {
-    apply_on_trial(cluster, config, paths, material, edits, None)
-}
-
-/// The same, undone after that time unless it is confirmed by [`super::settle()`]; who looks at the deadline is the
-/// caller's to arrange.
-///
-/// # Errors
-/// As for [`apply`].
-pub fn apply_on_trial(
-    cluster: &Cluster,
-    config: &Config,
-    paths: &Paths,
-    material: &TlsMaterial,
-    edits: Edits,
-    confirm: Option<Duration>,
-) -> Result<Applied, PostgresError> {
+    let Options {
+        edits,
+        untried,
+        confirm,
+    } = *options;
     let name = || cluster.name.clone();
     match (cluster.manage, confirm) {
         (Manage::None, _) => return Err(PostgresError::NotManaged { cluster: name() }),
@@ -120,7 +138,7 @@ pub fn apply_on_trial(
     generations.check_readable(applied.generation, &files, &server.owner)?;
     if cluster.manage == Manage::Render {
         if !applied.unchanged
-            && let Err(error) = tried(config, &server, &generations, &mut applied)
+            && let Err(error) = tried(config, &server, &generations, untried, &mut applied)
         {
             generations.prune(&[before]);
             return Err(error);
@@ -143,7 +161,7 @@ pub fn apply_on_trial(
         trial: confirm.map(Trial::of).transpose()?,
     };
     if !applied.unchanged
-        && let Err(error) = tried(config, &server, &generations, &mut applied)
+        && let Err(error) = tried(config, &server, &generations, untried, &mut applied)
     {
         // What an earlier one left unproven does not stay either.
         let error = put_back(&server, switch, Cause::Error(error), &generations);
@@ -205,11 +223,13 @@ pub fn apply_on_trial(
     Ok(applied)
 }
 
-/// Has a scratch server try the rules. Where this host cannot have one, that is said, and the live server's word remains.
+/// Has a scratch server try the rules. Where this host cannot have one they are refused, unless that was asked for; it is
+/// said then, and the live server's word remains.
 fn tried(
     config: &Config,
     server: &Server,
     generations: &Generations,
+    untried: Untried,
     applied: &mut Applied,
 ) -> Result<(), PostgresError> {
     match scratch::try_rules(config, server, generations, applied.generation) {
@@ -223,9 +243,17 @@ fn tried(
             left_out,
         }),
         Err(Failed::Candidate(error)) => return Err(error),
-        Err(Failed::Setup(why)) => applied.notes.push(format!(
-            "the rules were not tried on a server of their own: {why}"
-        )),
+        Err(Failed::Setup(message)) => match untried {
+            Untried::Refuse => {
+                return Err(PostgresError::Untried {
+                    cluster: server.name.clone(),
+                    message,
+                });
+            }
+            Untried::Allow => applied.notes.push(format!(
+                "the rules were not tried on a server of their own: {message}"
+            )),
+        },
     }
     step(fault::Step::ApplyTried);
     Ok(())

@@ -48,14 +48,23 @@ pub(super) fn check(cluster: &Cluster, material: &TlsMaterial, owner: &Owner) ->
     }
 }
 
-/// All files of the generation, and its marker: a digest of everything but the key (whose certificate is in it).
-pub(super) fn files(
+/// The texts of a generation, and its marker: a digest of everything but the key (whose certificate is in it).
+pub(super) struct Texts {
+    pub(super) hba: String,
+    pub(super) ident: String,
+    pub(super) conf: String,
+    pub(super) marker: String,
+}
+
+/// What is rendered for a server that serves this certificate and trusts these authorities, both PEM.
+pub(super) fn texts(
     cluster: &Cluster,
     config: &Config,
     server: &Server,
-    material: &TlsMaterial,
+    (server_cert_pem, client_ca_pem): (&str, &str),
+    crl_dir: &Path,
     current: &Path,
-) -> Result<(Files, String), PostgresError> {
+) -> Result<Texts, PostgresError> {
     let cells = access::compile(config)?;
     let operator = owner::operator().map_err(PostgresError::file(
         "cannot name the user behind",
@@ -72,15 +81,14 @@ pub(super) fn files(
             marker,
         })
     };
-    let crl_dir = std::path::absolute(&material.crl_dir)
-        .map_err(PostgresError::file("cannot find", &material.crl_dir))?;
+    let crl_dir = std::path::absolute(crl_dir).map_err(PostgresError::file("cannot find", crl_dir))?;
     let conf = settings::render(&settings::settings(cluster, current, &crl_dir));
     let blank = rendered(&hba::marker(""))?;
     let mut hash = Sha256::new();
     for part in [
-        &conf,
-        &material.server_cert_pem,
-        &material.client_ca_pem,
+        conf.as_str(),
+        server_cert_pem,
+        client_ca_pem,
         &blank.hba,
         &blank.ident,
     ] {
@@ -89,6 +97,29 @@ pub(super) fn files(
     }
     let marker = hba::marker(&hba::short_hex(&hash.finalize()));
     let Rendered { hba, ident } = rendered(&marker)?;
+    Ok(Texts {
+        hba,
+        ident,
+        conf,
+        marker,
+    })
+}
+
+/// All files of the generation, and its marker.
+pub(super) fn files(
+    cluster: &Cluster,
+    config: &Config,
+    server: &Server,
+    material: &TlsMaterial,
+    current: &Path,
+) -> Result<(Files, String), PostgresError> {
+    let pems = (material.server_cert_pem.as_str(), material.client_ca_pem.as_str());
+    let Texts {
+        hba,
+        ident,
+        conf,
+        marker,
+    } = texts(cluster, config, server, pems, &material.crl_dir, current)?;
     let files = vec![
         (HBA, hba.into_bytes()),
         (IDENT, ident.into_bytes()),

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +64,7 @@ impl Server {
             Location::Directories { data, config_file: _ } => major_of(data).ok_or_else(missing)?,
         };
         let mut ask = Ask {
-            program: program(guessed_major)?,
+            program: last_started(&first_guess).map_or_else(|| program(guessed_major), Ok)?,
             owner,
             config_file,
             directory: first_guess.clone(),
@@ -75,8 +76,10 @@ impl Server {
         })?;
         ask.owner = Owner::of(&data)?;
         ask.directory = data.clone();
-        if major != guessed_major {
-            ask.program = program(major)?;
+        match last_started(&data) {
+            Some(started) => ask.program = started,
+            None if major != guessed_major => ask.program = program(major)?,
+            None => {}
         }
         // Each answer takes a start of the program: 30 ms, of which a revocation has not many.
         let [sockets, port, hba, ident] =
@@ -100,13 +103,7 @@ impl Server {
     /// postmaster.pid lies in the server's user's hands, so a number in it is believed only of a process of that user
     /// that works in this data directory (the postmaster does: miscinit.c, `ChangeToDataDir`).
     pub fn running(&self) -> Option<Running> {
-        let mut text = String::new();
-        fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-            .open(self.data.join("postmaster.pid"))
-            .and_then(|f| f.take(4096).read_to_string(&mut text))
-            .ok()?;
+        let text = read_note(&self.data.join("postmaster.pid")).ok()?;
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         let pid: i32 = lines.first()?.parse().ok().filter(|p| *p > 1)?;
         if !self.is_ours(pid) {
@@ -139,15 +136,33 @@ impl Server {
         }
     }
 
+    /// The language of the log (`lc_messages`), as the configuration has it.
+    ///
+    /// # Errors
+    /// A configuration that the program does not accept.
+    pub fn messages(&self) -> Result<String, PostgresError> {
+        self.setting("lc_messages")
+    }
+
     /// Asks the program for one setting, which also says whether the configuration is accepted.
     pub(super) fn setting(&self, name: &'static str) -> Result<String, PostgresError> {
-        let ask = Ask {
+        self.program_to_ask().setting(name)
+    }
+
+    /// The same of any name; `None` where the program does not know it.
+    pub(super) fn setting_if_known(&self, name: &str) -> Result<Option<String>, PostgresError> {
+        let output = self.program_to_ask().answer(name)?;
+        let known = output.status.success();
+        Ok(known.then(|| String::from_utf8_lossy(&output.stdout).trim_end().to_owned()))
+    }
+
+    fn program_to_ask(&self) -> Ask {
+        Ask {
             program: self.program.clone(),
             owner: self.owner.clone(),
             config_file: self.config_file.clone(),
             directory: self.data.clone(),
-        };
-        ask.setting(name)
+        }
     }
 }
 
@@ -199,17 +214,20 @@ impl Ask {
         Ok(values)
     }
 
-    fn setting(&self, name: &'static str) -> Result<String, PostgresError> {
+    fn answer(&self, name: &str) -> Result<std::process::Output, PostgresError> {
         let mut config_file = std::ffi::OsString::from("--config-file=");
         config_file.push(&self.config_file);
-        let output = self
-            .owner
+        self.owner
             .command(&self.program)
             .args(["-C", name, "-D"])
             .arg(&self.directory)
             .arg(config_file)
             .output()
-            .map_err(PostgresError::file("cannot run", &self.program))?;
+            .map_err(PostgresError::file("cannot run", &self.program))
+    }
+
+    fn setting(&self, name: &'static str) -> Result<String, PostgresError> {
+        let output = self.answer(name)?;
         if !output.status.success() {
             let text = String::from_utf8_lossy(&output.stderr);
             return Err(PostgresError::Settings {
@@ -220,6 +238,18 @@ impl Ask {
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
     }
+}
+
+/// A small file in a server's data directory, which lies in its user's hands: no link is followed, no pipe waited for.
+pub(super) fn read_note(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?
+        .take(1 << 16)
+        .read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// postgresql.conf, and the folder by which the server's user is known: as the configuration says, nobody asked.
@@ -239,22 +269,89 @@ fn major_of(data: &Path) -> Option<u16> {
     text.trim().split('.').next()?.parse().ok()
 }
 
+/// The program that last started on this data directory, wherever somebody built it: postmaster.opts names it, then
+/// its arguments in quotes, once the directory was seen to be of its version (postmaster.c: `checkDataDir`,
+/// `CreateOptsFile`). It is run as the server's user, who wrote that.
+fn last_started(data: &Path) -> Option<PathBuf> {
+    let text = read_note(&data.join("postmaster.opts")).ok()?;
+    let program = text.lines().next()?.split(" \"").next()?;
+    let program = PathBuf::from(program);
+    (program.is_absolute() && program.is_file()).then_some(program)
+}
+
 /// Where the packages of Debian, of the PostgreSQL project's yum repository, and plain builds put the program.
 fn program(major: u16) -> Result<PathBuf, PostgresError> {
-    [
+    let of_one_major = [
         format!("/usr/lib/postgresql/{major}/bin/postgres"),
         format!("/usr/pgsql-{major}/bin/postgres"),
-        "/usr/local/pgsql/bin/postgres".to_owned(),
-        "/usr/bin/postgres".to_owned(),
     ]
-    .into_iter()
-    .map(PathBuf::from)
-    .find(|p| p.is_file())
-    .ok_or(PostgresError::NoProgram { major })
+    .map(PathBuf::from);
+    let of_any = ["/usr/local/pgsql/bin/postgres", "/usr/bin/postgres"].map(PathBuf::from);
+    let mut all = of_one_major
+        .into_iter()
+        .filter(|p| p.is_file())
+        .chain(of_any.into_iter().filter(|p| is_of(p, major)));
+    all.next().ok_or(PostgresError::NoProgram { major })
+}
+
+/// `postgres (PostgreSQL) 16.14 (Debian …)`
+fn is_of(program: &Path, major: u16) -> bool {
+    let said = Command::new(program).arg("--version").output();
+    let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    said.is_ok_and(|said| version_in(&said) == Some(major))
+}
+
+fn version_in(said: &str) -> Option<u16> {
+    let version = said.strip_prefix("postgres (PostgreSQL) ")?;
+    // A release candidate is `18rc1`.
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }
 
 /// The first of a comma-separated list, which may be quoted; `@…` is an abstract socket and no directory.
 fn first_directory(list: &str, data: &Path) -> Option<PathBuf> {
     let first = list.split(',').next()?.trim().trim_matches('"');
     (!first.is_empty() && !first.starts_with('@')).then(|| data.join(first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_read_from_what_the_server_wrote_at_its_start() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let opts = folder.path().join("postmaster.opts");
+        let program = folder.path().join("post gres");
+        let started = |text: String| {
+            fs::write(&opts, text).expect("a file");
+            last_started(folder.path())
+        };
+        assert_eq!(last_started(folder.path()), None);
+        let line = format!("{} \"-D\" \"/srv/data\"\n", program.display());
+        assert_eq!(started(line.clone()), None, "it is gone");
+        fs::write(&program, "").expect("a file");
+        assert_eq!(started(line), Some(program.clone()));
+        assert_eq!(started(format!("{}\n", program.display())), Some(program.clone()));
+        assert_eq!(started("postgres \"-D\"\n".to_owned()), None, "relative");
+        // Not through a link: that user may have made it.
+        let elsewhere = folder.path().join("elsewhere");
+        fs::rename(&opts, &elsewhere).expect("a file");
+        std::os::unix::fs::symlink(&elsewhere, &opts).expect("a link");
+        assert_eq!(last_started(folder.path()), None);
+    }
+
+    #[test]
+    fn a_program_says_its_major() {
+        let rows = [
+            ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n", Some(15)),
+            ("postgres (PostgreSQL) 18rc1\n", Some(18)),
+            ("postgres (PostgreSQL) 18devel\n", Some(18)),
+            ("psql (PostgreSQL) 16.14\n", None),
+            ("", None),
+        ];
+        for (said, major) in rows {
+            assert_eq!(version_in(said), major, "{said}");
+        }
+    }
 }

@@ -68,6 +68,10 @@ pub enum PostgresError {
     PutBack { cluster: String, message: String },
     #[error("the new rules for cluster `{cluster}` are not fit to be used: {message}; nothing was changed")]
     Refused { cluster: String, message: String },
+    #[error(
+        "the new rules for cluster `{cluster}` cannot be tried on a server of their own: {message}; nothing was changed"
+    )]
+    Untried { cluster: String, message: String },
     #[error("cluster `{cluster}` does not run with the files that are in place: {message}")]
     NotProven { cluster: String, message: String },
     #[error(
@@ -125,6 +129,7 @@ impl Explain for PostgresError {
             | PostgresError::NotProven { .. }
             | PostgresError::Stuck { .. }
             | PostgresError::Refused { .. }
+            | PostgresError::Untried { .. }
             | PostgresError::Waits { .. }
             | PostgresError::TooLate { .. }
             | PostgresError::RenderedOnTrial { .. }
@@ -189,6 +194,10 @@ impl Explain for PostgresError {
             PostgresError::Refused { .. } => {
                 "Correct in pgfw.toml what a server of this version names, then apply again.".to_owned()
             }
+            PostgresError::Untried { cluster, .. } => format!(
+                "Let this host have one (`initdb` beside `postgres`, network namespaces, room in the state folder), or go on with the live server's proof \
+                 alone: pgfw pg apply {cluster} --without-scratch"
+            ),
             PostgresError::NotProven { .. } => {
                 "Look into the server's log for what it refused, then apply again.".to_owned()
             }

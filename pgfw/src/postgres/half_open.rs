@@ -4,12 +4,13 @@
 //! later, and until then no view shows the connection. So after a CRL is published, every connection that the server
 //! took before that and that has no session yet is reset.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::sessions::{Session, Target, terminate};
+use super::sessions::{Session, Target, add, begin_to_end, terminate};
 use super::sql::Sql;
 use super::{PostgresError, Running, Server};
 use crate::clock::BootTime;
@@ -33,14 +34,15 @@ pub fn cut_off(cluster: &Cluster, targets: &[Target], since: BootTime) -> Result
     let server = Server::find(cluster)?;
     let deadline = Instant::now() + Duration::from_secs(5);
     let mut cut = CutOff {
-        sessions: Vec::new(),
+        // The server is at them while we look for the others.
+        sessions: begin_to_end(&server, targets)?,
         half_open: 0,
     };
     loop {
         let half_open = destroy(&server, since)?;
         cut.half_open += half_open;
         // After the sockets: one of them may have become a session meanwhile.
-        cut.sessions.extend(terminate(&server, targets)?);
+        add(&mut cut.sessions, terminate(&server, targets)?);
         if half_open == 0 {
             return Ok(cut);
         }
@@ -108,37 +110,41 @@ fn destroy(server: &Server, since: BootTime) -> Result<usize, PostgresError> {
 /// Connections from before `since` that have no session.
 fn half_open(server: &Server, running: &Running, since: BootTime) -> Result<Vec<Connection>, PostgresError> {
     // Processes first, sessions second: whoever becomes a session in between is left to `terminate`.
+    let unseen = || PostgresError::file("cannot look into", Path::new("/proc"));
     let mut old = server
         .owner
-        .act(|| Ok(connections(running, since)))
-        .map_err(PostgresError::file("cannot look into", Path::new("/proc")))?;
+        .act(|| Ok(children(running, since)))
+        .map_err(unseen())?;
     if !old.is_empty() {
         let sessions = with_session(server, running)?;
-        old.retain(|c| !sessions.contains(&c.pid));
+        old.retain(|pid| !sessions.contains(pid));
     }
-    Ok(old)
+    if old.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Its descriptors are a process's own secret: seen as its user.
+    let held = || {
+        let inodes = old.iter().map(|pid| socket_inodes(*pid).unwrap_or_default());
+        let held = inodes.map(|inodes| Connection { inodes });
+        Ok(held.filter(|c| !c.inodes.is_empty()).collect())
+    };
+    server.owner.act(held).map_err(unseen())
 }
 
-/// A server process and the sockets it holds.
+/// The sockets that a server process holds.
 #[derive(Debug)]
 struct Connection {
-    pid: i32,
     inodes: Vec<u32>,
 }
 
 /// The postmaster's children that were started before `since`. It forks one for each connection at accept(2), before
 /// the handshake (postmaster.c: `BackendStartup`), so a child's age is its connection's.
-fn connections(running: &Running, since: BootTime) -> Vec<Connection> {
+fn children(running: &Running, since: BootTime) -> Vec<i32> {
     let Ok(processes) = fs::read_dir("/proc") else {
         return Vec::new();
     };
     let pids = processes.filter_map(|p| p.ok()?.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| stat(*pid).is_some_and(|(parent, started)| parent == running.pid && started <= since))
-        .map(|pid| Connection {
-            pid,
-            inodes: socket_inodes(pid).unwrap_or_default(),
-        })
-        .filter(|c| !c.inodes.is_empty())
         .collect()
 }
 
@@ -165,9 +171,9 @@ fn socket_inodes(pid: i32) -> io::Result<Vec<u32>> {
     Ok(inodes)
 }
 
-/// Processes whose login is complete. From 18 on a row is there from the start, in state `starting`, and its certificate
+/// Processes that have no connection to lose: those whose login is complete, and the server's own. From 18 on a row is there from the start, in state `starting`, and its certificate
 /// comes later.
-fn with_session(server: &Server, running: &Running) -> Result<Vec<i32>, PostgresError> {
+fn with_session(server: &Server, running: &Running) -> Result<BTreeSet<i32>, PostgresError> {
     let sql = Sql::connect_to(server, running)?;
     let rows = sql.query(
         "select pid from pg_stat_activity where state is distinct from 'starting'",

@@ -28,7 +28,7 @@ pub(super) enum Include {
 }
 
 /// Sorts after everything in an include_dir, which is read in order of names (guc-file.l: `ParseConfigDirectory`).
-const CONF_LINK: &str = "zz-pgfw.conf";
+pub(super) const CONF_LINK: &str = "zz-pgfw.conf";
 
 impl Live {
     /// Reads what postgresql.conf offers.

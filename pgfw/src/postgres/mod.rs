@@ -2,6 +2,7 @@
 //!
 //! Everything here blocks (files, sockets, the server's answers); async code calls it on a blocking thread.
 
+mod adopt;
 mod after;
 mod applied;
 mod apply;
@@ -14,9 +15,11 @@ pub mod hba;
 mod inspect;
 mod kept;
 mod live;
+mod log_file;
 mod look;
 mod owner;
 mod pending;
+mod plan;
 pub mod prove;
 mod release;
 mod reload;
@@ -32,21 +35,28 @@ mod switch;
 pub mod tls;
 pub mod wire;
 
+pub use adopt::{Adopted, AdoptedServer, adopt};
+pub use after::restart;
 pub use applied::{Applied, Override, Step};
-pub use apply::{TlsMaterial, apply, apply_on_trial};
+pub use apply::{Options, TlsMaterial, Untried, apply};
 pub use cluster::{Running, Server};
 pub use error::PostgresError;
 pub use half_open::{CutOff, await_logins, cut_off, destroy_half_open};
 pub use inspect::{Inspection, inspect};
+pub use log_file::{LogFile, NewLines, Position};
 pub use look::{Seen, look};
 pub use owner::Owner;
 pub use pending::{OnTrial, due, note_of, on_trial, unfinished};
+pub use plan::{
+    Difference, Facts, Live as LiveFacts, Plan, Role, Secret, Setting, Stream, Then, certificates, plan,
+};
 pub use release::{Given, Leave, Released, release};
 pub use reload::reload;
 pub use renew::{Renewal, Standing, renew, standing};
 pub use rules::{LiveWorld, Rules};
 pub use sessions::{
-    Session, Target, decimal, is_superuser, missing_roles, sessions, shown_dn, terminate_sessions,
+    Session, Target, decimal, is_superuser, missing_roles, sessions, sessions_and_self, sessions_at,
+    shown_dn, terminate_sessions,
 };
 pub use settle::{Settled, Verdict, settle};
 pub use sql::Sql;

@@ -33,18 +33,7 @@ impl Rules {
     /// # Errors
     /// The cluster is not there, or of a major version whose grammar is not known.
     pub fn of(server: &Server) -> Result<Rules, PostgresError> {
-        let major = Major::of(server.major).ok_or_else(|| PostgresError::UnknownGrammar {
-            cluster: server.name.clone(),
-            major: server.major,
-        })?;
-        let mut grammar = pgfw_hba::Server::of(major);
-        if major >= Major::V18 {
-            let libraries = server.setting("oauth_validator_libraries")?;
-            let names = libraries
-                .split(',')
-                .map(|name| name.trim().trim_matches('"').to_owned());
-            grammar.oauth_validators = Some(names.filter(|name| !name.is_empty()).collect());
-        }
+        let grammar = grammar(server)?;
         let files = AsOwner {
             owner: &server.owner,
             read: RefCell::default(),
@@ -76,19 +65,16 @@ impl Rules {
     }
 
     fn ask(&mut self, sql: &Sql, files: &AsOwner) -> Result<(), PostgresError> {
+        // A name may be no text of the session's encoding: it comes as the bytes that it is.
         let rows = sql.query(
             "with recursive m(member, role) as (select oid, oid from pg_catalog.pg_roles union \
              select m.member, a.roleid from m join pg_catalog.pg_auth_members a on a.member = m.role) \
-             select r.rolname::text, g.rolname::text from m join pg_catalog.pg_roles r on r.oid = m.member \
+             select pg_catalog.convert_to(r.rolname::text, 'SQL_ASCII'), pg_catalog.convert_to(g.rolname::text, 'SQL_ASCII') \
+             from m join pg_catalog.pg_roles r on r.oid = m.member \
              join pg_catalog.pg_roles g on g.oid = m.role",
             &[],
         )?;
-        let pair = |row: &tokio_postgres::Row| -> (Vec<u8>, Vec<u8>) {
-            (
-                row.get::<_, String>(0).into_bytes(),
-                row.get::<_, String>(1).into_bytes(),
-            )
-        };
+        let pair = |row: &tokio_postgres::Row| -> (Vec<u8>, Vec<u8>) { (row.get(0), row.get(1)) };
         self.live.members = Some(rows.iter().map(pair).collect());
         let loaded = sql.query("select pg_catalog.pg_conf_load_time()", &[])?;
         let loaded: Option<SystemTime> = loaded.first().map(|row| row.get(0));
@@ -103,6 +89,26 @@ impl Rules {
         }));
         Ok(())
     }
+}
+
+/// How this server reads its rules.
+///
+/// # Errors
+/// A major version whose grammar is not known.
+pub(super) fn grammar(server: &Server) -> Result<pgfw_hba::Server, PostgresError> {
+    let major = Major::of(server.major).ok_or_else(|| PostgresError::UnknownGrammar {
+        cluster: server.name.clone(),
+        major: server.major,
+    })?;
+    let mut grammar = pgfw_hba::Server::of(major);
+    if major >= Major::V18 {
+        let libraries = server.setting("oauth_validator_libraries")?;
+        let names = libraries
+            .split(',')
+            .map(|name| name.trim().trim_matches('"').to_owned());
+        grammar.oauth_validators = Some(names.filter(|name| !name.is_empty()).collect());
+    }
+    Ok(grammar)
 }
 
 /// What the server would find out for itself.
@@ -128,6 +134,11 @@ impl LiveWorld {
             members: None,
             interfaces: own.collect(),
         }
+    }
+
+    /// Whether the server told who is a member of what.
+    pub(super) fn knows_members(&self) -> bool {
+        self.members.is_some()
     }
 
     /// Whether it is an address of this host, or one that never leaves any.

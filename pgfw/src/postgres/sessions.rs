@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tokio_postgres::types::{FromSql, Type};
 
 use super::sql::Sql;
 use super::{PostgresError, Server};
@@ -45,7 +46,25 @@ pub struct Target {
 /// # Errors
 /// The server does not run or does not answer.
 pub fn sessions(cluster: &Cluster) -> Result<Vec<Session>, PostgresError> {
-    list(&Sql::connect(&Server::find(cluster)?)?)
+    list(&Sql::connect(&Server::find(cluster)?)?, None)
+}
+
+/// The same of a server that was found before.
+///
+/// # Errors
+/// As for [`sessions`].
+pub fn sessions_at(server: &Server) -> Result<Vec<Session>, PostgresError> {
+    list(&Sql::connect(server)?, None)
+}
+
+/// The same, and the process that served us meanwhile.
+///
+/// # Errors
+/// As for [`sessions`].
+pub fn sessions_and_self(server: &Server) -> Result<(i32, Vec<Session>), PostgresError> {
+    let sql = Sql::connect(server)?;
+    let own = sql.query("select pg_backend_pid()", &[])?;
+    Ok((own.first().map_or(0, |row| row.get(0)), list(&sql, None)?))
 }
 
 /// Ends the live sessions of these certificates, on a standby too, and waits until they are gone. Blocks; does nothing
@@ -61,13 +80,11 @@ pub(super) fn terminate(server: &Server, targets: &[Target]) -> Result<Vec<Sessi
     if targets.is_empty() || server.running().is_none() {
         return Ok(Vec::new());
     }
-    let serials: Vec<&String> = targets.iter().map(|t| &t.serial).collect();
     let sql = Sql::connect(server)?;
     let mut ended: Vec<Session> = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(2);
     loop {
-        let mut live = list(&sql)?;
-        live.retain(|session| targets.iter().any(|target| target.is_of(session)));
+        let live = tell_to_end(&sql, targets)?;
         if live.is_empty() {
             return Ok(ended);
         }
@@ -77,18 +94,38 @@ pub(super) fn terminate(server: &Server, targets: &[Target]) -> Result<Vec<Sessi
                 message: format!("{} sessions of what was revoked do not end", live.len()),
             });
         }
+        add(&mut ended, live);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Tells these sessions to end and does not wait until they have: hundreds of them keep a server busy for a while.
+pub(super) fn begin_to_end(server: &Server, targets: &[Target]) -> Result<Vec<Session>, PostgresError> {
+    if targets.is_empty() || server.running().is_none() {
+        return Ok(Vec::new());
+    }
+    tell_to_end(&Sql::connect(server)?, targets)
+}
+
+/// Those that there were.
+fn tell_to_end(sql: &Sql, targets: &[Target]) -> Result<Vec<Session>, PostgresError> {
+    let serials: &[&String] = &targets.iter().map(|t| &t.serial).collect::<Vec<_>>();
+    let mut live = list(sql, Some(serials))?;
+    live.retain(|session| targets.iter().any(|target| target.is_of(session)));
+    if !live.is_empty() {
         // The serial again, in the same statement: a number may be another session's by now.
         sql.query(
             "select pg_terminate_backend(pid) from pg_stat_ssl where client_serial::text = any($1) and pid = any($2)",
             &[&serials, &live.iter().map(|s| s.pid).collect::<Vec<_>>()],
         )?;
-        for session in live {
-            if !ended.iter().any(|e| e.pid == session.pid) {
-                ended.push(session);
-            }
-        }
-        std::thread::sleep(Duration::from_millis(5));
     }
+    Ok(live)
+}
+
+/// Each once, however often it was seen.
+pub(super) fn add(ended: &mut Vec<Session>, more: Vec<Session>) {
+    let seen: BTreeSet<i32> = ended.iter().map(|session| session.pid).collect();
+    ended.extend(more.into_iter().filter(|session| !seen.contains(&session.pid)));
 }
 
 /// Roles that the configuration names and the server does not have. Blocks.
@@ -177,27 +214,44 @@ pub fn is_superuser(cluster: &Cluster, name: &str) -> Result<bool, PostgresError
     Ok(!found.is_empty())
 }
 
-fn list(sql: &Sql) -> Result<Vec<Session>, PostgresError> {
+/// Text that a database of another encoding may have put there: the server checks no name against the encoding of the one
+/// that asks, and cuts a DN in the middle of a character.
+struct Lossy(String);
+
+impl<'a> FromSql<'a> for Lossy {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Lossy, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Lossy(String::from_utf8_lossy(raw).into_owned()))
+    }
+
+    fn accepts(of: &Type) -> bool {
+        matches!(*of, Type::TEXT | Type::NAME | Type::VARCHAR)
+    }
+}
+
+/// All of them, or those of these serials: of a thousand that end, each look would bring back all that go on.
+pub(super) fn list(sql: &Sql, serials: Option<&[&String]>) -> Result<Vec<Session>, PostgresError> {
     let rows = sql.query(
         "select a.pid, a.usename::text, a.datname::text, host(a.client_addr), a.client_port, \
          to_char(a.backend_start at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), \
          case when s.ssl then s.version end, s.client_serial::text, s.issuer_dn, s.client_dn, a.application_name \
          from pg_stat_activity a join pg_stat_ssl s using (pid) \
-         where a.backend_type in ('client backend', 'walsender') and a.pid <> pg_backend_pid() order by a.pid",
-        &[],
+         where a.backend_type in ('client backend', 'walsender') and a.pid <> pg_backend_pid() \
+         and ($1::text[] is null or s.client_serial::text = any($1)) order by a.pid",
+        &[&serials],
     )?;
+    let name = |r: &tokio_postgres::Row, at| r.get::<_, Option<Lossy>>(at).map(|Lossy(text)| text);
     let session = |r: &tokio_postgres::Row| Session {
         pid: r.get(0),
-        role: r.get(1),
-        database: r.get(2),
+        role: name(r, 1),
+        database: name(r, 2),
         address: r.get::<_, Option<String>>(3).and_then(|a| a.parse().ok()),
         port: r.get(4),
         since: r.get::<_, Option<String>>(5).unwrap_or_default(),
         tls: r.get(6),
         serial: r.get(7),
-        issuer: r.get(8),
-        subject: r.get(9),
-        application: r.get(10),
+        issuer: name(r, 8),
+        subject: name(r, 9),
+        application: name(r, 10),
     };
     Ok(rows.iter().map(session).collect())
 }

@@ -230,7 +230,7 @@ impl<'a> Switch<'a> {
 }
 
 /// A postgresql.conf with pgfw's include as its last line. What `pg release --keep` left in it would count beside ours.
-fn included(file: &Path, own: &str, line: &str) -> String {
+pub(super) fn included(file: &Path, own: &str, line: &str) -> String {
     match kept::include_of(file) {
         Ok(old) => with(&without(own, &old), line),
         Err(_) => with(own, line),

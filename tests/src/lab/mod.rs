@@ -34,7 +34,7 @@ pub use postgres::PgCluster;
 pub use probe::{PortState, Reach, port_scan, tcp};
 pub use process::{Child, Outcome, run};
 pub use psql::{Psql, Session, SessionEnd};
-pub use seccomp::{without_links, without_programs};
+pub use seccomp::{without_links, without_namespaces, without_programs};
 pub use sshd::Sshd;
 pub use stream::{Stream, ipv4};
 pub use talk::{EchoServer, Heard, Talk};

@@ -88,12 +88,23 @@ impl<'host> PgCluster<'host> {
         eventually("PostgreSQL accepts connections", PATIENCE, || {
             assert!(!server.has_ended(), "PostgreSQL ended:\n{}", server.stderr());
             // The log is the one place that tells without a login, whatever pg_hba.conf holds by now.
-            server
-                .stderr()
-                .contains("database system is ready to accept")
-                .then_some(())
+            let said = server.stderr();
+            let is_ready = said.contains("database system is ready to accept")
+                || said.contains("redirecting log output") && self.is_ready();
+            is_ready.then_some(())
         });
         self.server = Some(server);
+    }
+
+    /// What the server says of itself where its log goes elsewhere (miscadmin.h: `LOCK_FILE_LINE_PM_STATUS`).
+    fn is_ready(&self) -> bool {
+        let file = self.data_dir().join("postmaster.pid");
+        let text = self
+            .host
+            .within(|| std::fs::read_to_string(file))
+            .unwrap_or_default();
+        let status = text.lines().nth(7).unwrap_or_default().trim();
+        matches!(status, "ready" | "standby")
     }
 
     /// A fast shutdown: sessions end, nothing is lost.

@@ -11,7 +11,7 @@ const BPF_LINK_CREATE: u32 = 28;
 /// # Errors
 /// A kernel without seccomp.
 pub fn without_links() -> io::Result<()> {
-    without(BPF_LINK_CREATE)
+    refuse(libc::SYS_bpf, BPF_LINK_CREATE, libc::EINVAL)
 }
 
 /// The same for a kernel that refuses every program.
@@ -19,10 +19,19 @@ pub fn without_links() -> io::Result<()> {
 /// # Errors
 /// As for [`without_links`].
 pub fn without_programs() -> io::Result<()> {
-    without(BPF_PROG_LOAD)
+    refuse(libc::SYS_bpf, BPF_PROG_LOAD, libc::EINVAL)
 }
 
-fn without(command: u32) -> io::Result<()> {
+/// The same for a container, or a unit with RestrictNamespaces: unshare(2) makes no network namespace.
+///
+/// # Errors
+/// As for [`without_links`].
+pub fn without_namespaces() -> io::Result<()> {
+    refuse(libc::SYS_unshare, libc::CLONE_NEWNET as u32, libc::EPERM)
+}
+
+/// A system call with that first argument.
+fn refuse(call: libc::c_long, first: u32, errno: libc::c_int) -> io::Result<()> {
     const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
     const RETURN: u16 = 0x06; // BPF_RET | BPF_K
@@ -30,10 +39,10 @@ fn without(command: u32) -> io::Result<()> {
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let mut steps = [
         step(LOAD, 0, 0, 0),
-        step(EQUAL, 0, 3, libc::SYS_bpf as u32),
+        step(EQUAL, 0, 3, call as u32),
         step(LOAD, 0, 0, 16),
-        step(EQUAL, 0, 1, command),
-        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32),
+        step(EQUAL, 0, 1, first),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
         step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog {

@@ -8,7 +8,7 @@ use pgfw::config::Config;
 use pgfw::paths::Paths;
 use pgfw::postgres::tls::{self, Credential, Version};
 use pgfw::postgres::wire::{self, Answer, Startup};
-use pgfw::postgres::{Applied, Edits, PostgresError, Step, TlsMaterial, apply};
+use pgfw::postgres::{Applied, Options, PostgresError, Step, TlsMaterial, apply};
 
 use super::pki::{Authority, Leaf};
 use super::{PORT, Scratch};
@@ -66,13 +66,13 @@ impl Managed {
     /// # Errors
     /// Those of [`apply`].
     pub fn apply(&self, config: &Config) -> Result<Applied, PostgresError> {
-        self.apply_with(config, Edits::Refuse)
+        self.apply_with(config, Options::default())
     }
 
     /// # Errors
     /// Those of [`apply`].
-    pub fn apply_with(&self, config: &Config, edits: Edits) -> Result<Applied, PostgresError> {
-        apply(&config.postgres[0], config, &self.paths, &self.material, edits)
+    pub fn apply_with(&self, config: &Config, options: Options) -> Result<Applied, PostgresError> {
+        apply(&config.postgres[0], config, &self.paths, &self.material, &options)
     }
 }
 

@@ -122,6 +122,16 @@ fn the_leader_moves_through_the_filters_of_its_nodes() {
         (sql(&lan.db, streaming) == "1\n").then_some(())
     });
     assert!(!leads(&balancer, v4(SECOND)));
+    // Seen as the guide has it: the rules are Patroni's, the filter's openings are theirs.
+    let adopted = nodes[0].ok(&["pg", "adopt", "/var/lib/postgresql/15/main"]);
+    for expected in [
+        "manage = \"none\"",
+        "Patroni writes pg_hba.conf",
+        "\"10.10.0.40/32\"",
+    ] {
+        assert!(adopted.contains(expected), "no {expected} in:\n{adopted}");
+    }
+    assert!(!adopted.contains("[[login]]"), "{adopted}");
     sql(&lan.db, "create table one as select 42 as answer");
 
     let body = r#"{"leader":"node10","candidate":"node11"}"#;

@@ -91,3 +91,64 @@ fn gets_in_and_is_rejected(from: &Namespace) {
     let said = direct.query("select 1").stderr;
     assert!(said.contains("pg_hba.conf rejects"), "{said}");
 }
+
+/// The database's own clients have certificates; the pooler's are one login on loopback, to whom none of that applies.
+#[test]
+fn p39_identities_stand_beside_the_pooler() {
+    let lan = Lan::new();
+    let guide = Guide::read("pgbouncer");
+    let cluster = PgCluster::start_new(&lan.db);
+    cluster.sql("create role app login password 'secret'; create role alice login password 'known'");
+    cluster.sql("create database app");
+    let config = guide.block("pgfw.toml, besides the above");
+    let pgfw = configured(&lan.db, &config, Some(&cluster));
+    for command in [["ca", "init"], ["cert", "server"], ["pg", "apply"]] {
+        pgfw.ok(&command);
+    }
+    let _pooler = pooler(&lan.db, &guide.block("/etc/pgbouncer/pgbouncer.ini"));
+    let _daemon = pgfw.enforce();
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("alice");
+    pgfw.ok(&["cert", "issue", "alice", "--bundle", bundle.to_str().unwrap()]);
+    let direct = |role: &str| {
+        Psql::at(&lan.client)
+            .certificate(&bundle, "postgresql")
+            .set("host", "db.example.com")
+            .set("hostaddr", DB.to_string())
+            .set("user", role)
+            .set("dbname", "app")
+    };
+    let mut alice = direct("alice").open().unwrap();
+    let seen = "select client_addr from pg_stat_activity where pid = pg_backend_pid()";
+    assert_eq!(alice.query(seen).unwrap(), "10.20.0.10");
+    let mut app = through(&lan.client, &DB.to_string()).open().unwrap();
+    assert_eq!(app.query(seen).unwrap(), "127.0.0.1");
+
+    // The pooler's role is nobody's who comes by himself, and its password no way into a role that takes a certificate.
+    let said = direct("app").query("select 1").stderr;
+    assert!(said.contains("pg_hba.conf rejects"), "{said}");
+    let with_password = through(&lan.client, &DB.to_string())
+        .set("port", PgCluster::PORT.to_string())
+        .set("user", "alice")
+        .set("password", "known");
+    let said = with_password.query("select 1").stderr;
+    assert!(said.contains("valid client certificate"), "{said}");
+
+    // What a revocation ends is alice's, and what it cannot see goes on, from the very same address: the rules say so.
+    pgfw.ok(&["cert", "revoke", "alice"]);
+    eventually("alice is cut off", PATIENCE, || alice.query("select 1").err());
+    assert_eq!(app.query("select 6 * 7").unwrap(), "42");
+    assert_eq!(
+        through(&lan.client, &DB.to_string())
+            .query("select 1")
+            .expect_success(),
+        "1\n"
+    );
+    let rules = lan.db.read(cluster.config_dir().join("pg_hba.conf"));
+    let above = rules.split("hostnossl \"app\" \"app\"").next().unwrap();
+    let remark = above.lines().rfind(|line| line.starts_with('#')).unwrap();
+    assert!(
+        remark.contains("a pooler's clients") && remark.contains("no revocation"),
+        "{rules}"
+    );
+}

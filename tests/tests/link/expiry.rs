@@ -44,6 +44,43 @@ fn p32_an_expired_certificate_closes_its_networks_with_the_daemon_dead() {
     stage.ends(&mut session);
 }
 
+/// `on_expiry = "end"`: what the certificate opened ends with it, at the moment it ends.
+#[test]
+fn p32_on_expiry_end_ends_what_an_expired_certificate_holds_and_nothing_else() {
+    let site = Site::new();
+    let keys = "min_tls = \"1.2\"\non_expiry = \"end\"\nallow = [\"10.20.0.0/16\"]";
+    let stage = Stage::with(&site, keys, "");
+    let daemon = stage.enforce();
+    let (short, long) = (stage.issue("alice", &["--ttl", "5s"]), stage.issue("alice", &[]));
+    let bob = stage.issue("bob", &[]);
+    let mut ends = stage.log_in(&site.client, "alice", &short);
+    let mut waiting = super::revocation::shake(&stage, &short);
+    let mut stays = stage.log_in(&site.client, "alice", &long);
+    let mut bobs = stage.log_in(&site.client, "bob", &bob);
+    stage.ends(&mut ends);
+    eventually("nothing waits any more", PATIENCE, || {
+        (!stage.attention().contains("waits since")).then_some(())
+    });
+    // It shook hands while the certificate was good.
+    assert!(waiting.start_up(&super::revocation::ALICE).is_err());
+    for session in [&mut stays, &mut bobs] {
+        assert_eq!(session.query("select 1").as_deref(), Ok("1"));
+    }
+
+    // What expires while no daemon runs ends when one does.
+    let short = stage.issue("alice", &["--ttl", "4s"]);
+    let mut ends = stage.log_in(&site.client, "alice", &short);
+    daemon.kill();
+    eventually("it has expired", PATIENCE, || {
+        let list = stage.pgfw.ok(&["cert", "list"]);
+        (list.matches("expired").count() == 2).then_some(())
+    });
+    assert_eq!(ends.query("select 1").as_deref(), Ok("1"));
+    let _daemon = stage.pgfw.start();
+    stage.ends(&mut ends);
+    assert_eq!(stays.query("select 1").as_deref(), Ok("1"));
+}
+
 /// What else opens the network goes on opening it, and a longer certificate does.
 #[test]
 fn p32_an_expired_certificate_closes_nothing_that_something_else_opens() {

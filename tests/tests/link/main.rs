@@ -6,9 +6,13 @@
     reason = "helpers of tests, which panic where it happened"
 )]
 
+mod adopt;
 mod applies;
+mod audit;
 mod certificates;
 mod cluster;
+mod connections;
+mod crowd;
 mod expiry;
 mod follow;
 mod foreign;
@@ -18,12 +22,15 @@ mod logins;
 mod newcomer;
 mod obstacles;
 mod opening;
+mod plan;
 mod renewal;
 mod revocation;
 mod rotation;
 mod rules;
 mod sealed;
 mod stage;
+mod standby;
 mod standstill;
 mod telling;
 mod trial;
+mod untried;

@@ -115,7 +115,7 @@ fn p30_revoked_while_the_server_is_down() {
     assert!(refused.contains("certificate revoked"), "{refused}");
 }
 
-/// Gives a folder a small file system of its own.
+/// Gives a folder a small file system of its own, with room for a server that tries rules.
 pub(crate) fn small_disk(site: &Site, folder: &str) {
     site.db.within(|| {
         fs::create_dir_all(folder).unwrap();
@@ -124,7 +124,7 @@ pub(crate) fn small_disk(site: &Site, folder: &str) {
             folder,
             Some("tmpfs"),
             MsFlags::empty(),
-            Some("size=4m,mode=755"),
+            Some("size=96m,mode=755"),
         )
         .unwrap();
     });
@@ -134,8 +134,8 @@ pub(crate) fn small_disk(site: &Site, folder: &str) {
 pub(crate) fn fill(site: &Site, folder: &str) {
     let filler = Path::new(folder).join("filler");
     site.db.within(|| {
-        let full = fs::write(&filler, vec![0; 8 << 20]);
-        assert!(full.is_err(), "8 MiB fit on 4");
+        let full = fs::write(&filler, vec![0; 128 << 20]);
+        assert!(full.is_err(), "128 MiB fit on 96");
         // What write(2) left of the last page.
         let mut size = 4096;
         while size > 0 {

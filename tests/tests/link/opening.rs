@@ -51,6 +51,51 @@ fn issuing_opens_renewing_extends_and_the_old_one_can_go() {
     assert_eq!(until(&stage).as_deref(), Some(two_hours.as_str()));
 }
 
+/// For each network: who holds it, whatever the length of the prefix that does.
+#[test]
+fn the_list_says_who_holds_a_network_and_until_when() {
+    let site = Site::new();
+    let login =
+        "[[login]]\nname = \"exporter\"\nmethod = \"scram-sha-256\"\nnetworks = [\"10.20.30.0/24\"]\n";
+    let carol = "[[identity]]\nname = \"carol\"\nroles = [\"bob\"]\nnetworks = [\"10.20.30.0/24\"]\n";
+    let stage = Stage::with(&site, "allow = [\"10.0.0.0/8\"]", &format!("{login}{carol}"));
+    let _daemon = stage.enforce();
+    stage.issue("alice", &["--ttl", "1h"]);
+    stage.issue("carol", &["--ttl", "2h"]);
+    stage.pgfw.ok(&["allow", "10.20.0.0/17", "--for", "3h"]);
+    let list: Value = serde_json::from_str(&stage.pgfw.ok(&["--json", "list"])).unwrap();
+    let networks = list["networks"].as_array().unwrap();
+    let mut at = networks
+        .iter()
+        .filter(|n| n["net"] == "10.20.30.0/24" && n["service"] == "main");
+    let held = at.next().unwrap()["because"].as_array().unwrap();
+    let said: Vec<(&str, bool)> = held
+        .iter()
+        .map(|b| (b["net"].as_str().unwrap(), b["until"].is_string()))
+        .collect();
+    // The login has no end and its network is carol's too; then what is around it: the entry, alice's, the cluster's.
+    let mut narrow = [said[0], said[1]];
+    narrow.sort_unstable();
+    assert_eq!(narrow, [("10.20.30.0/24", false), ("10.20.30.0/24", true)]);
+    assert_eq!(
+        said[2..],
+        [
+            ("10.20.0.0/17", true),
+            ("10.20.0.0/16", true),
+            ("10.0.0.0/8", false)
+        ]
+    );
+    let table = stage.pgfw.ok(&["list"]);
+    for word in [
+        "login exporter",
+        "certificate of carol",
+        "certificate of alice for 10.20.0.0/16",
+        "pgfw.toml (main) for 10.0.0.0/8",
+    ] {
+        assert!(table.contains(word), "{word}: {table}");
+    }
+}
+
 /// With the daemon dead the command reaches the pinned tables itself.
 #[test]
 fn issuing_opens_with_the_daemon_dead_and_before_it_ever_ran() {

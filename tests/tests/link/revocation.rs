@@ -59,7 +59,7 @@ fn p30_p31_p32_what_was_revoked_is_out_and_the_others_go_on() {
     );
 }
 
-fn shake(stage: &Stage<'_>, leaf: &Leaf) -> tls::Session {
+pub(crate) fn shake(stage: &Stage<'_>, leaf: &Leaf) -> tls::Session {
     let (certificate, key) = (leaf.pem("postgresql.crt"), leaf.pem("postgresql.key"));
     let credential = Credential {
         certificate: &certificate,
@@ -73,7 +73,7 @@ fn shake(stage: &Stage<'_>, leaf: &Leaf) -> tls::Session {
         .unwrap()
 }
 
-const ALICE: Startup<'_> = Startup {
+pub(crate) const ALICE: Startup<'_> = Startup {
     user: "alice",
     database: "app",
     replication: false,
@@ -109,10 +109,17 @@ fn p32_a_revoked_certificate_leaves_open_what_something_else_opens_and_names_it(
     let site = Site::new();
     let exporter =
         "[[login]]\nname = \"exporter\"\nmethod = \"scram-sha-256\"\nnetworks = [\"10.20.30.0/24\"]\n";
+    let further =
+        "[[identity]]\nname = \"carol\"\nroles = [\"bob\"]\nnetworks = [\"10.20.60.0/24\", \"10.0.0.0/7\"]\n";
     let web = "[[service]]\nname = \"web\"\nprotocol = \"tcp\"\nports = [\"80\"]\nallow = [\"10.0.0.0/8\"]\n";
-    let stage = Stage::with(&site, "allow = [\"10.20.50.0/24\"]", &format!("{exporter}{web}"));
+    let stage = Stage::with(
+        &site,
+        "allow = [\"10.20.50.0/24\"]",
+        &format!("{exporter}{further}{web}"),
+    );
     let _daemon = stage.enforce();
     stage.issue("alice", &[]);
+    stage.issue("carol", &[]);
     stage.pgfw.ok(&["allow", "10.0.0.0/8", "--for", "1h"]);
     stage.pgfw.ok(&["allow", "10.20.40.0/24"]);
     stage.pgfw.ok(&["deny", "10.20.50.0/24", "--service", "main"]);
@@ -129,13 +136,101 @@ fn p32_a_revoked_certificate_leaves_open_what_something_else_opens_and_names_it(
         notes,
         [
             "10.20.0.0/16 stays open through `pgfw allow 10.0.0.0/8`.",
+            "10.20.0.0/16 stays open through the certificate of carol.",
             "10.20.30.0/24 stays open through the login exporter.",
             "10.20.40.0/24 stays open through `pgfw allow 10.20.40.0/24`.",
+            "10.20.60.0/24 stays open through the certificate of carol.",
         ]
     );
     assert_eq!(stage.reach(&site.client), Reach::Open);
     stage.pgfw.ok(&["remove", "10.0.0.0/8"]);
+    assert_eq!(stage.reach(&site.client), Reach::Open);
+    let told = stage.revoke("carol");
+    assert!(!told["notes"].to_string().contains("10.20.0.0/16"), "{told}");
     assert_eq!(stage.reach(&site.client), Reach::Silent);
+}
+
+/// Another authority that the server trusts issued the same number: the sessions of that one are not meant.
+#[test]
+fn p31_a_session_of_the_same_serial_and_another_issuer_goes_on() {
+    let site = Site::new();
+    let stage = Stage::new(&site);
+    let _daemon = stage.enforce();
+    let first = stage.issue("alice", &[]);
+    stage.pgfw.ok(&["ca", "rotate", "start", "client"]);
+    let second = stage.issue("alice", &[]);
+    let forged = same_serial(&stage, &second, first.serial());
+    let mut of_the_first = stage.log_in(&site.client, "alice", &first);
+    let mut of_the_second = stage.log_in(&site.client, "alice", &second);
+    let mut of_the_forged = stage.log_in(&site.client, "alice", &forged);
+    stage.revoke(first.serial());
+    assert!(of_the_first.query("select 1").is_err());
+    assert_eq!(of_the_second.query("select 1").as_deref(), Ok("1"));
+    assert_eq!(of_the_forged.query("select 1").as_deref(), Ok("1"));
+}
+
+/// A certificate for the key of `leaf` from the authority that issued it, with a number of our choice.
+pub(crate) fn same_serial(stage: &Stage<'_>, leaf: &Leaf, serial: &str) -> Leaf {
+    signed(stage, leaf, "/CN=alice", serial)
+}
+
+/// The same for another subject: what somebody with the authority's key could do beside pgfw.
+pub(crate) fn signed(stage: &Stage<'_>, leaf: &Leaf, subject: &str, serial: &str) -> Leaf {
+    let generation = leaf.certificate["authority_generation"].as_u64().unwrap();
+    let authority = format!("/etc/pgfw/pki/client-ca/g{generation}");
+    let folder = stage.place(&format!("signed-{}", super::stage::unique()));
+    std::fs::create_dir(&folder).unwrap();
+    for file in ["root.crt", "postgresql.key"] {
+        std::fs::copy(leaf.folder.join(file), folder.join(file)).unwrap();
+    }
+    let extensions = stage.file(
+        "extensions",
+        "extendedKeyUsage=clientAuth\nkeyUsage=digitalSignature\n",
+    );
+    let (request, key) = (folder.join("request"), folder.join("postgresql.key"));
+    let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let openssl = |arguments: &[&str]| {
+        let mut command = site_command(stage, "openssl");
+        pgfw_tests::lab::run(command.args(arguments)).expect_success()
+    };
+    openssl(&[
+        "req",
+        "-new",
+        "-utf8",
+        "-multivalue-rdn",
+        "-key",
+        &text(&key),
+        "-subj",
+        subject,
+        "-out",
+        &text(&request),
+    ]);
+    openssl(&[
+        "x509",
+        "-req",
+        "-days",
+        "1",
+        "-in",
+        &text(&request),
+        "-CA",
+        &format!("{authority}/ca.crt"),
+        "-CAkey",
+        &format!("{authority}/ca.key"),
+        "-set_serial",
+        &format!("0x{serial}"),
+        "-extfile",
+        &text(&extensions),
+        "-out",
+        &text(&folder.join("postgresql.crt")),
+    ]);
+    Leaf {
+        folder,
+        certificate: serde_json::json!({ "serial": serial }),
+    }
+}
+
+fn site_command(stage: &Stage<'_>, program: &str) -> std::process::Command {
+    stage.site.db.command(program)
 }
 
 /// A cluster that is in pgfw.toml and not in the policy that runs yet: `pg apply` goes by the file.
@@ -170,7 +265,7 @@ fn p30_a_revocation_and_an_apply_with_the_capabilities_of_the_unit() {
     };
     as_the_unit(&["ca", "init"]);
     as_the_unit(&["cert", "server"]);
-    as_the_unit(&["pg", "apply"]);
+    as_the_unit(&["pg", "apply", "--without-scratch"]);
     let _daemon = stage
         .pgfw
         .start_command(&mut stage.pgfw.command_as_the_unit(&["run"]));
@@ -190,7 +285,7 @@ fn p30_a_revocation_and_an_apply_with_the_capabilities_of_the_unit() {
     assert_eq!(bobs.query("select 1").as_deref(), Ok("1"));
 
     stage.configure("min_tls = \"1.3\"", "");
-    let said = as_the_unit(&["pg", "apply"]);
+    let said = as_the_unit(&["pg", "apply", "--without-scratch"]);
     assert!(said.contains("proven: the server goes by these rules"), "{said}");
     as_the_unit(&["pg", "release"]);
 }

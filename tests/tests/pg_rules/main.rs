@@ -28,19 +28,11 @@ const LOGINS: usize = 20;
 #[test]
 fn rules_mean_what_the_server_makes_of_them() {
     let seed = scratch::seed();
-    let servers = scratch::servers();
-    assert!(
-        !servers.is_empty(),
-        "there is no PostgreSQL: run `cargo xtask setup`"
-    );
-    let pairs = pairs() / servers.len();
-    for (number, programs) in servers {
-        if let Some(major) = Major::of(number) {
-            // Namespaces are a thread's.
-            let compared = std::thread::spawn(move || compare(major, &programs, seed, pairs)).join();
-            compared.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        }
-    }
+    let pairs = pairs() / scratch::MAJORS.len();
+    scratch::on_each_major(|server| {
+        let major = Major::of(server.major).expect("a major that is known");
+        compare(major, &server.programs, seed, pairs);
+    });
 }
 
 fn compare(major: Major, programs: &Path, seed: u64, pairs: usize) {

@@ -137,7 +137,8 @@ fn systemctl_reload_asks_nothing_and_reloads() {
     let pgfw = configured(&site, CONFIG);
     let _daemon = pgfw.enforce();
     let reload = set("ExecReload");
-    assert_eq!(reload[0], "/usr/local/bin/pgfw");
+    // `+`: none of the unit's restrictions, in which no server of its own could try the rules (systemd.service(5)).
+    assert_eq!(reload[0], "+/usr/local/bin/pgfw");
     pgfw.configure(&CONFIG.replace("allow = [", "allow = [\"192.168.1.0/24\", "));
     assert!(is_silent(&site.stranger, address::DB, 5432));
     pgfw.ok(&reload[1..]);

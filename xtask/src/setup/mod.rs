@@ -2,6 +2,7 @@
 
 mod apt;
 mod bpf;
+mod majors;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -16,7 +17,7 @@ use crate::vm::qemu::{self, Qemu};
 /// Debian packages: a Rust compiler that has `core` for BPF (a rustup nightly with rust-src is as good),
 /// PostgreSQL, an SSH server, nmap, the programs of the guides, the filters that the bench compares with and small tools.
 /// No service is started, no database cluster is made, nothing is removed. bpf-linker is built into target/tools, QEMU
-/// unpacked there. On a machine that has it all this does nothing.
+/// unpacked there, and the other major versions of PostgreSQL into target/majors. On a machine that has it all this does nothing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// Only print what would be installed.
@@ -67,15 +68,27 @@ pub(crate) enum Need {
     Machine,
     /// What pgfw is measured beside.
     Peers,
+    /// A server of every major version of PostgreSQL.
+    Majors,
 }
 
 /// What `cargo xtask setup` installs. A compiler for libFuzzer comes with `cargo xtask fuzz`, which alone needs it.
-const ALL: [Need; 5] = [Need::Bpf, Need::Lab, Need::Check, Need::Machine, Need::Peers];
+const ALL: [Need; 6] = [
+    Need::Bpf,
+    Need::Lab,
+    Need::Check,
+    Need::Machine,
+    Need::Peers,
+    Need::Majors,
+];
 
 pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     install(missing(needs), false)?;
     if needs.contains(&Need::Bpf) {
         say_compiler();
+    }
+    if needs.contains(&Need::Majors) {
+        majors::check_passable()?;
     }
     Ok(())
 }
@@ -94,6 +107,7 @@ enum What {
     /// LLVM's headers and bpf-linker; `None` while the compiler that decides the version is missing too.
     Linker(Option<u32>),
     Qemu,
+    Server(majors::Major),
 }
 
 impl std::fmt::Display for Item {
@@ -108,6 +122,7 @@ impl std::fmt::Display for Item {
                 qemu::PACKAGE
             ),
             What::Component(name) => write!(f, "{name} (rustup): {why}"),
+            What::Server(major) => write!(f, "{major}: {why}"),
             What::Linker(Some(llvm)) if bpf::has_llvm(*llvm) => {
                 write!(f, "bpf-linker {version} (cargo): {why}")
             }
@@ -236,6 +251,19 @@ fn missing(needs: &[Need]) -> Vec<Item> {
                     why,
                 }));
             }
+            Need::Majors => {
+                let absent = majors::missing();
+                if !absent.is_empty() && shell::find("npm").is_none() {
+                    items.push(Item {
+                        what: What::Package("npm"),
+                        why: "fetches other versions of PostgreSQL",
+                    });
+                }
+                items.extend(absent.into_iter().map(|major| Item {
+                    what: What::Server(major),
+                    why: "the same rules, on a server of every version",
+                }));
+            }
             Need::Fuzz => {
                 if shell::find("c++").is_none() {
                     items.push(Item {
@@ -319,7 +347,7 @@ fn install(items: Vec<Item>, yes: bool) -> Result<()> {
         .iter()
         .filter_map(|item| match item.what {
             What::Package(name) => Some(name),
-            What::Component(_) | What::Linker(_) | What::Qemu => None,
+            What::Component(_) | What::Linker(_) | What::Qemu | What::Server(_) => None,
         })
         .collect();
     if !packages.is_empty() {
@@ -335,6 +363,10 @@ fn install(items: Vec<Item>, yes: bool) -> Result<()> {
                     .with_context(|| format!("{name} is missing and rustup cannot add it"))?;
             }
             What::Linker(_) => link_tools()?,
+            What::Server(ref major) => {
+                println!("Unpacking {major} …");
+                majors::unpack(major)?;
+            }
             What::Qemu => {
                 println!("Unpacking {} …", qemu::PACKAGE);
                 Qemu::unpack()?;

@@ -129,11 +129,12 @@ impl Prefixes {
     pub(super) fn size(&self) -> (u32, u32) {
         (self.heap.used(), self.heap.capacity())
     }
+}
 
-    /// How many changes were begun and ended; an odd number while one is being made, or was cut short.
-    pub(super) fn changes(&self) -> u64 {
-        self.heap.memory.word(CHANGES)
-    }
+/// How many changes to a kernel's table were begun and ended; an odd number while one is being made, or was cut short. Maps
+/// a page: what a mapping costs is its pages, and a table may have thousands.
+pub(super) fn changes(map: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(Memory::of_map(map, 1)?.word(CHANGES))
 }
 
 impl Prefix {

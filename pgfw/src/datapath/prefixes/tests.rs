@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use proptest::prelude::*;
 
-use pgfw_common::prefixes::{Lines, Plan};
+use pgfw_common::prefixes::{Lines, Plan, Sieved};
 
 use super::build::Index;
 use super::*;
@@ -84,7 +84,11 @@ fn naive(
 fn found(table: &Prefixes, service: u16, family: Family, address: Key) -> Option<(u64, u64, u32)> {
     let memory = &&table.heap.memory;
     let record = memory.line(table.record(service)).expect("a record");
-    match prefixes::find(memory, record, family, address) {
+    let at = match prefixes::sieve(memory, record, family, address) {
+        Sieved::Settled(at) => at,
+        Sieved::Beyond(beyond) => prefixes::behind(memory, family, beyond),
+    };
+    match at {
         0 => None,
         at => prefixes::answer(memory, at),
     }

@@ -50,7 +50,7 @@ impl Map {
 /// Renders the maps.
 ///
 /// # Errors
-/// [`Refused`] for a system user that would be an expression.
+/// [`Refused`] for a name that would be an expression.
 pub fn render(maps: &[Map], major: u16) -> Result<String, Refused> {
     let own = lines(maps, major)?;
     Ok(format!(
@@ -66,8 +66,8 @@ pub fn lines(maps: &[Map], major: u16) -> Result<String, Refused> {
     let mut text = String::new();
     for Map { name, rows } in maps {
         for (user, role) in rows {
-            let token = quote::system_user(user).ok_or_else(|| Refused { name: user.clone() })?;
-            text.push_str(&format!("{name} {token} {}\n", quote::name(role, major)));
+            let token = quote::system_user(user).ok_or_else(|| Refused::SystemUser { name: user.clone() })?;
+            text.push_str(&format!("{name} {token} {}\n", super::name(role, major)?));
         }
     }
     Ok(text)

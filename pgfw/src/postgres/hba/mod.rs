@@ -13,11 +13,15 @@ pub use render::{Input, PROBE_ROLE, Rendered, marker, marker_in, marker_lines, r
 
 use crate::failure::{Code, Explain};
 
-/// A name that no token of pg_ident.conf means.
+/// A name that no token means.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` begins with `/`, which pg_ident.conf reads as a regular expression")]
-pub struct Refused {
-    pub name: String,
+pub enum Refused {
+    #[error("`{name}` begins with `/`, which pg_ident.conf reads as a regular expression")]
+    SystemUser { name: String },
+    #[error(
+        "`{name}` begins with `/`, for which the rules of PostgreSQL {major} have no safe token: 16 reads it as a regular expression, and an upgrade takes the rules along"
+    )]
+    BeforeExpressions { name: String, major: u16 },
 }
 
 impl Explain for Refused {
@@ -25,8 +29,28 @@ impl Explain for Refused {
         Code::Invalid
     }
     fn remedy(&self) -> String {
-        "Give the identity (or the operating-system user) a name that does not begin with `/`.".to_owned()
+        match self {
+            Refused::SystemUser { .. } => {
+                "Give the identity (or the operating-system user) a name that does not begin with `/`."
+                    .to_owned()
+            }
+            Refused::BeforeExpressions { .. } => {
+                "Give the role or database a name that does not begin with `/`, or upgrade the server first."
+                    .to_owned()
+            }
+        }
     }
+}
+
+/// A database or role name as a token of either file.
+///
+/// # Errors
+/// [`Refused`].
+fn name(name: &str, major: u16) -> Result<String, Refused> {
+    quote::name(name, major).ok_or_else(|| Refused::BeforeExpressions {
+        name: name.to_owned(),
+        major,
+    })
 }
 
 /// The first 16 hex digits of a digest: enough to tell generations and maps apart, short enough for a database name.

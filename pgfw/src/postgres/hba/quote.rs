@@ -1,4 +1,5 @@
-//! Names as tokens of pg_hba.conf and pg_ident.conf: each means itself, on every major version.
+//! Names as tokens of pg_hba.conf and pg_ident.conf: each means itself, on every major version that may read it, or there
+//! is none.
 //!
 //! Quoting disarms keywords (`all`, `replication`, `sameuser`, `samerole`, `samehost`, `samenet`), `+group`, `@file`,
 //! blanks, commas and `#` (hba.c: `token_is_keyword`, `next_token`). It does **not** disarm a leading `/`: from
@@ -8,12 +9,13 @@
 /// First major in which a leading `/` is an expression in pg_hba.conf and in pg_ident's role column.
 const EXPRESSIONS_SINCE: u16 = 16;
 
-/// A database or role name for pg_hba.conf, or a role for pg_ident.conf.
-pub fn name(name: &str, major: u16) -> String {
-    if name.starts_with('/') && major >= EXPRESSIONS_SINCE {
-        quoted(&format!("/^{}$", escaped(name)))
-    } else {
-        quoted(name)
+/// A database or role name for pg_hba.conf, or a role for pg_ident.conf; `None` when no token means it. On 15 a name with a
+/// leading `/` stands for itself, and would let others in once 16 reads the same file: pg_upgradecluster copies it.
+pub fn name(name: &str, major: u16) -> Option<String> {
+    match name.strip_prefix('/') {
+        None => Some(quoted(name)),
+        Some(_) if major >= EXPRESSIONS_SINCE => Some(quoted(&format!("/^{}$", escaped(name)))),
+        Some(_) => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! pg_hba.conf: one line a cell, between our own lines and the last reject.
 
-use super::{Map, Refused, quote};
+use super::{Map, Refused};
 use crate::config::{Cluster, Method};
 use crate::policy::access::{Admits, Cell, Databases, Source, Transport};
 
@@ -71,14 +71,20 @@ pub fn render(input: &Input) -> Result<Rendered, Refused> {
     };
     line(format!(
         "local all {} peer map={OWN_MAP}",
-        quote::name(superuser, major)
+        super::name(superuser, major)?
     ));
-    marker_rules(marker, major).into_iter().for_each(&mut line);
+    marker_rules(marker, major)?.into_iter().for_each(&mut line);
     for local in &cluster.local {
         line(local.clone());
     }
+    let mut said = None;
     for cell in cells {
-        line(cell_line(cell, major, &mut maps));
+        let remark = remark(cell);
+        if said != Some(remark) {
+            line(remark.to_owned());
+            said = Some(remark);
+        }
+        line(cell_line(cell, major, &mut maps)?);
     }
     for reject in [
         "local all all reject",
@@ -100,18 +106,18 @@ pub fn render(input: &Input) -> Result<Rendered, Refused> {
 /// [`Refused`]: the operating-system user has a name for which there is no token.
 pub fn marker_lines(marker: &str, operator: &str, major: u16) -> Result<Rendered, Refused> {
     Ok(Rendered {
-        hba: marker_rules(marker, major).join("\n") + "\n",
+        hba: marker_rules(marker, major)?.join("\n") + "\n",
         ident: super::ident::lines(&[marker_map(marker, operator)], major)?,
     })
 }
 
-fn marker_rules(marker: &str, major: u16) -> [String; 2] {
-    let database = quote::name(marker, major);
-    let probe = quote::name(PROBE_ROLE, major);
-    [
+fn marker_rules(marker: &str, major: u16) -> Result<[String; 2], Refused> {
+    let database = super::name(marker, major)?;
+    let probe = super::name(PROBE_ROLE, major)?;
+    Ok([
         format!("local {database} {probe} peer map={marker}"),
         format!("local {database} all reject"),
-    ]
+    ])
 }
 
 fn marker_map(marker: &str, operator: &str) -> Map {
@@ -123,7 +129,25 @@ fn marker_map(marker: &str, operator: &str) -> Map {
 const HEADER: &str = "# Written by pgfw from its configuration, replaced at every apply. Change pgfw.toml instead.\n\
      # The first line that matches decides. A map (pg_ident.conf) lists the identities of its line.\n";
 
-fn cell_line(cell: &Cell, major: u16, maps: &mut Vec<Map>) -> String {
+/// What a cell's line cannot see, for whoever reads the file; the same text for each of a kind, and no name in it.
+fn remark(cell: &Cell) -> &'static str {
+    match (&cell.admits, &cell.databases) {
+        (Admits::Certificates(_), Databases::All | Databases::Named(_)) => {
+            "# By certificate: `pgfw cert revoke` ends its sessions."
+        }
+        (Admits::Certificates(_), Databases::Replication) => {
+            "# Replication by certificate: `pgfw cert revoke` ends a stream; one whose line goes ends at its next reconnect."
+        }
+        (Admits::Password { .. }, Databases::All | Databases::Named(_)) => {
+            "# By password: a program's own users (a pooler's clients) are not seen here, and no revocation reaches them."
+        }
+        (Admits::Password { .. }, Databases::Replication) => {
+            "# Replication by password: no revocation reaches it; a stream whose line goes ends at its next reconnect."
+        }
+    }
+}
+
+fn cell_line(cell: &Cell, major: u16, maps: &mut Vec<Map>) -> Result<String, Refused> {
     let Cell {
         transport,
         role,
@@ -139,8 +163,8 @@ fn cell_line(cell: &Cell, major: u16, maps: &mut Vec<Map>) -> String {
         Databases::All => "all".to_owned(),
         Databases::Replication => "replication".to_owned(),
         Databases::Named(names) => {
-            let names: Vec<String> = names.iter().map(|n| quote::name(n, major)).collect();
-            names.join(",")
+            let names: Result<Vec<String>, Refused> = names.iter().map(|n| super::name(n, major)).collect();
+            names?.join(",")
         }
     };
     let source = match source {
@@ -165,8 +189,8 @@ fn cell_line(cell: &Cell, major: u16, maps: &mut Vec<Map>) -> String {
             logins: _,
         } => "md5".to_owned(),
     };
-    format!(
+    Ok(format!(
         "{kind} {databases} {} {source} {method}",
-        quote::name(role, major)
-    )
+        super::name(role, major)?
+    ))
 }

@@ -1,0 +1,369 @@
+//! Follows the log that a server writes as JSON, over its rotations and ours.
+//!
+//! The server's collector names the file that it writes to in `current_logfiles` in the data directory (syslogger.c:
+//! `update_metainfo_datafile`). Both are the server's user's, and are read as that user.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Owner, Server};
+
+/// Up to where a log was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    pub file: PathBuf,
+    pub inode: u64,
+    pub offset: u64,
+}
+
+/// What a look brought.
+#[derive(Debug, Default)]
+pub struct NewLines {
+    /// Whole lines, without their breaks.
+    pub lines: Vec<Vec<u8>>,
+    /// There is more than one look takes.
+    pub more: bool,
+    /// Something that was written is not to be had any more.
+    pub gap: Option<String>,
+}
+
+/// One server's log.
+#[derive(Debug)]
+pub struct LogFile {
+    data: PathBuf,
+    owner: Owner,
+    open: Option<Open>,
+    from: Option<Position>,
+    /// Without a position: all that is there was written since somebody wanted to know.
+    whole: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    path: PathBuf,
+    inode: u64,
+    offset: u64,
+    /// In the midst of a line that is too long to be kept.
+    skipping: bool,
+}
+
+/// The most that one look takes.
+const AT_ONCE: u64 = 8 << 20;
+
+/// No line about a login is longer; a statement in the log may be.
+const LONGEST_LINE: usize = 1 << 16;
+
+impl LogFile {
+    /// Goes on at `from`; without that, at the end of what is there, or at its beginning (`whole`).
+    pub fn new(server: &Server, from: Option<Position>, whole: bool) -> LogFile {
+        LogFile {
+            data: server.data.clone(),
+            owner: server.owner.clone(),
+            open: None,
+            from,
+            whole,
+        }
+    }
+
+    pub fn position(&self) -> Option<Position> {
+        let open = self.open.as_ref()?;
+        Some(Position {
+            file: open.path.clone(),
+            inode: open.inode,
+            offset: open.offset,
+        })
+    }
+
+    /// What was written since the last look. Blocks for as long as the disk takes.
+    ///
+    /// # Errors
+    /// The server writes no JSON, or its file cannot be read.
+    pub fn read(&mut self) -> io::Result<NewLines> {
+        let owner = self.owner.clone();
+        owner.act(|| self.look())
+    }
+
+    fn look(&mut self) -> io::Result<NewLines> {
+        let mut read = NewLines::default();
+        let current = current(&self.data);
+        if self.open.is_none() {
+            self.open = Some(self.begin(current.as_ref().ok(), &mut read)?);
+        }
+        let mut left = AT_ONCE;
+        while let Some(open) = &mut self.open {
+            open.read(&mut left, &mut read)?;
+            if left == 0 {
+                read.more = true;
+                break;
+            }
+            // It is read to its end; the server went on elsewhere before that or not at all.
+            let next = match &current {
+                Ok(current) => following(open, current)?,
+                Err(error) => {
+                    return if read.lines.is_empty() {
+                        Err(copy(error))
+                    } else {
+                        Ok(read)
+                    };
+                }
+            };
+            let Some(next) = next else { break };
+            // What came in between the read and the look at its successor.
+            open.read(&mut left, &mut read)?;
+            self.open = Some(Open::at(&next, 0)?);
+        }
+        Ok(read)
+    }
+
+    fn begin(&mut self, current: Option<&PathBuf>, read: &mut NewLines) -> io::Result<Open> {
+        if let Some(from) = self.from.take() {
+            match Open::at(&from.file, from.offset) {
+                Ok(open) if open.inode == from.inode && open.file.metadata()?.len() >= from.offset => {
+                    return Ok(open);
+                }
+                Ok(_) | Err(_) => {
+                    read.gap = Some(format!(
+                        "{} was rotated away before it was read to its end",
+                        from.file.display()
+                    ));
+                }
+            }
+        }
+        let path = match current {
+            Some(path) => path.clone(),
+            None => self::current(&self.data)?,
+        };
+        let end = fs::metadata(&path)?.len();
+        // After a gap everything that is there was written since, or is at least not older than that.
+        let offset = if read.gap.is_some() || self.whole { 0 } else { end };
+        Open::at(&path, offset)
+    }
+}
+
+impl Open {
+    fn at(path: &Path, offset: u64) -> io::Result<Open> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other(format!("{} is no regular file", path.display())));
+        }
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Open {
+            inode: metadata.ino(),
+            path: path.to_owned(),
+            file,
+            offset,
+            skipping: false,
+        })
+    }
+
+    /// Whole lines from where it is; what has no end yet is read again next time.
+    fn read(&mut self, left: &mut u64, read: &mut NewLines) -> io::Result<()> {
+        if self.file.metadata()?.len() < self.offset {
+            // Truncated in its place (log_truncate_on_rotation).
+            self.offset = 0;
+            self.skipping = false;
+        }
+        self.file.seek(SeekFrom::Start(self.offset))?;
+        let mut bytes = Vec::new();
+        (&mut self.file).take(*left).read_to_end(&mut bytes)?;
+        *left -= bytes.len() as u64;
+        let mut start = 0;
+        while let Some(length) = bytes
+            .get(start..)
+            .and_then(|rest| rest.iter().position(|b| *b == b'\n'))
+        {
+            let line = bytes.get(start..start + length).unwrap_or_default();
+            if !self.skipping && line.len() <= LONGEST_LINE {
+                read.lines.push(line.to_owned());
+            }
+            self.skipping = false;
+            start += length + 1;
+        }
+        if bytes.len() - start > LONGEST_LINE {
+            self.skipping = true;
+            start = bytes.len();
+        }
+        self.offset += start as u64;
+        Ok(())
+    }
+}
+
+/// The file that the server writes JSON to now.
+fn current(data: &Path) -> io::Result<PathBuf> {
+    let list = data.join("current_logfiles");
+    let text = match fs::read_to_string(&list) {
+        // No collector runs.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read?,
+    };
+    let json = text.lines().find_map(|line| line.strip_prefix("jsonlog "));
+    json.map(|path| data.join(path)).ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::NotFound,
+            "the server writes no log in JSON (audit = { json = true }, which takes a restart)",
+        )
+    })
+}
+
+/// The file that comes after one that was read to its end: the next older one of the same folder and ending than what is
+/// written to now. `None` while that is the one.
+fn following(open: &Open, current: &Path) -> io::Result<Option<PathBuf>> {
+    let same = fs::metadata(current).is_ok_and(|named| named.ino() == open.inode);
+    if same {
+        return Ok(None);
+    }
+    let own: SystemTime = open.file.metadata()?.modified()?;
+    let mut later: Vec<(SystemTime, PathBuf)> = Vec::new();
+    for entry in current
+        .parent()
+        .into_iter()
+        .flat_map(fs::read_dir)
+        .flatten()
+        .flatten()
+    {
+        let path = entry.path();
+        let Ok(metadata) = entry.metadata() else { continue };
+        let newer = metadata.modified().is_ok_and(|time| time >= own) && metadata.ino() != open.inode;
+        if newer && metadata.is_file() && path.extension() == current.extension() && path != current {
+            later.push((metadata.modified()?, path));
+        }
+    }
+    later.sort();
+    Ok(Some(
+        later
+            .into_iter()
+            .map(|(_, path)| path)
+            .next()
+            .unwrap_or_else(|| current.to_owned()),
+    ))
+}
+
+fn copy(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    struct Log {
+        folder: tempfile::TempDir,
+    }
+
+    impl Log {
+        fn new() -> Log {
+            let log = Log {
+                folder: tempfile::tempdir().unwrap(),
+            };
+            log.name("a.json");
+            log.write("a.json", "old\n");
+            log
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn name(&self, name: &str) {
+            fs::write(
+                self.path("current_logfiles"),
+                format!("stderr x.log\njsonlog {name}\n"),
+            )
+            .unwrap();
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            let mut file = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(self.path(name))
+                .unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        }
+
+        fn follow(&self, from: Option<Position>) -> LogFile {
+            LogFile {
+                data: self.folder.path().to_owned(),
+                owner: Owner::of(self.folder.path()).unwrap(),
+                open: None,
+                from,
+                whole: false,
+            }
+        }
+    }
+
+    fn lines(log: &mut LogFile) -> Vec<String> {
+        let read = log.read().unwrap();
+        assert_eq!(read.gap, None);
+        read.lines
+            .into_iter()
+            .map(|l| String::from_utf8(l).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn what_comes_is_read_once_and_in_whole_lines() {
+        let log = Log::new();
+        let mut follow = log.follow(None);
+        assert!(lines(&mut follow).is_empty());
+        log.write("a.json", "one\ntw");
+        assert_eq!(lines(&mut follow), ["one"]);
+        log.write("a.json", "o\n");
+        assert_eq!(lines(&mut follow), ["two"]);
+        log.write("a.json", &format!("{}\nthree\n", "x".repeat(3 * LONGEST_LINE)));
+        assert_eq!(lines(&mut follow), ["three"]);
+    }
+
+    #[test]
+    fn rotations_lose_nothing() {
+        let log = Log::new();
+        let mut follow = log.follow(None);
+        assert!(lines(&mut follow).is_empty());
+        // Another name, and something still came to the former one.
+        log.write("a.json", "one\n");
+        log.name("b.json");
+        log.write("b.json", "two\n");
+        assert_eq!(lines(&mut follow), ["one", "two"]);
+        // The same name again, truncated.
+        fs::write(log.path("b.json"), "3\n").unwrap();
+        assert_eq!(lines(&mut follow), ["3"]);
+        // Somebody else's rotation: renamed, and made anew.
+        log.write("b.json", "four\n");
+        fs::rename(log.path("b.json"), log.path("b.1")).unwrap();
+        log.write("b.json", "five\n");
+        assert_eq!(lines(&mut follow), ["four", "five"]);
+    }
+
+    #[test]
+    fn a_restart_goes_on_where_it_was_or_says_what_is_missing() {
+        let log = Log::new();
+        let mut follow = log.follow(None);
+        assert!(lines(&mut follow).is_empty());
+        let position = follow.position();
+        drop(follow);
+        log.write("a.json", "one\n");
+        log.name("b.json");
+        log.write("b.json", "two\n");
+        assert_eq!(lines(&mut log.follow(position.clone())), ["one", "two"]);
+
+        fs::remove_file(log.path("a.json")).unwrap();
+        let read = log.follow(position).read().unwrap();
+        assert!(read.gap.unwrap().contains("a.json"));
+        assert_eq!(read.lines, [b"two"]);
+        fs::write(log.path("current_logfiles"), "stderr x.log\n").unwrap();
+        let error = log.follow(None).read().unwrap_err();
+        assert!(error.to_string().contains("json = true"), "{error}");
+    }
+}
