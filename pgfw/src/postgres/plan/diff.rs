@@ -41,8 +41,25 @@ impl Difference {
 /// Options of rules whose values are secrets (hba.c: `parse_hba_auth_opt`). They are not shown: a plan is passed around.
 const SECRETS: [&str; 2] = ["ldapbindpasswd", "radiussecrets"];
 
+/// A rule that goes on behind a backslash (hba.c: `tokenize_auth_file`) is shown without all of it where
+/// it holds one: name and value may be cut anywhere.
 fn without_secrets(text: &str) -> String {
-    text.split_inclusive('\n').map(without_secret).collect()
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let goes_on = |line: &str| line.trim_end_matches(['\r', '\n']).ends_with('\\');
+    lines
+        .chunk_by(|line, _| goes_on(line))
+        .flat_map(|rule| {
+            let whole: String = rule
+                .iter()
+                .map(|line| line.trim_end_matches(['\r', '\n']).trim_end_matches('\\'))
+                .collect();
+            let hidden = rule.len() > 1 && SECRETS.iter().any(|name| whole.contains(name));
+            rule.iter().map(move |line| match hidden {
+                true => "(not shown)\n".to_owned(),
+                false => without_secret(line),
+            })
+        })
+        .collect()
 }
 
 fn without_secret(line: &str) -> String {
@@ -104,6 +121,12 @@ mod tests {
                 "h radius \"radiussecrets=(not shown)\" radiussecrets=(not shown)\n",
             ),
             ("host all all all md5\n", "host all all all md5\n"),
+            (
+                "h ldap ldapbindpasswd=a\\\nb ldapport=1\nhost all\n",
+                "(not shown)\n(not shown)\nhost all\n",
+            ),
+            ("h ldap ldapbind\\\r\npasswd=a\n", "(not shown)\n(not shown)\n"),
+            ("host all \\\nall all md5\n", "host all \\\nall all md5\n"),
         ];
         for (line, shown) in rows {
             assert_eq!(without_secrets(line), shown);
