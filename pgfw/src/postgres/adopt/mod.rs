@@ -33,6 +33,8 @@ use table::Table;
 /// What a server that was asked has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Known {
+    /// Its major version, which says what its rules can name.
+    major: u16,
     /// Those that may log in. `None`: nobody could be asked.
     roles: Option<Vec<Role>>,
     /// Those that take connections.

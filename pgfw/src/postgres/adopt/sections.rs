@@ -8,6 +8,7 @@ use super::table::{Candidate, Part, Table, Target, literal, literal_role, loopba
 use super::text::shown;
 use super::{Known, Secret};
 use crate::config::Method;
+use crate::postgres::hba::quote;
 
 /// A `[[login]]` to be, not named yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,7 +162,7 @@ fn login(table: &Table, n: usize, method: Method, known: &Known, of: &mut OfLine
             seen.without_password.push(shown(&candidate.role.name));
             continue;
         }
-        if writable(&candidate.role.name).is_none() {
+        if writable(&candidate.role.name, known).is_none() {
             seen.unnameable.push(shown(&candidate.role.name));
             continue;
         }
@@ -171,7 +172,10 @@ fn login(table: &Table, n: usize, method: Method, known: &Known, of: &mut OfLine
         }
     }
     for (candidates, pieces) in &groups {
-        let roles: Vec<String> = candidates.iter().filter_map(|c| writable(&c.role.name)).collect();
+        let roles: Vec<String> = candidates
+            .iter()
+            .filter_map(|c| writable(&c.role.name, known))
+            .collect();
         let not_scram = not_scram(candidates);
         for piece in pieces {
             for (ranges, plaintext) in transports(piece) {
@@ -235,7 +239,7 @@ fn notes(line: &HbaLine, known: &Known, seen: Seen, of: &mut OfLine) {
     }
     if !unnameable.is_empty() {
         of.differs(format!(
-            "left out, since pgfw.toml cannot hold such a name, and refused then: {}",
+            "left out, since neither pgfw.toml nor a rule can hold such a name, and refused then: {}",
             unnameable.join(", ")
         ));
     }
@@ -299,7 +303,7 @@ fn pieces(
                 let covered = for_all.as_ref().is_some_and(|all| {
                     part.tls.without(&all.tls).is_empty() && part.plain.without(&all.plain).is_empty()
                 });
-                let Some(name) = writable(name) else {
+                let Some(name) = writable(name, known) else {
                     if !covered {
                         mine.unnameable.push(shown(name));
                     }
@@ -393,10 +397,11 @@ fn is_named(line: &HbaLine, role: &[u8]) -> bool {
     line.roles.iter().any(|p| literal_role(p) == Some(role))
 }
 
-/// A name as pgfw.toml takes it (config/values.rs: `pg_name`).
-fn writable(name: &[u8]) -> Option<String> {
+/// A name as pgfw.toml takes it (config/values.rs: `pg_name`), and as a rule can say it.
+fn writable(name: &[u8], known: &Known) -> Option<String> {
     let text = std::str::from_utf8(name).ok()?;
     let fits = !text.is_empty() && text.len() <= pgfw_hba::LONGEST_NAME && !text.contains(['\0', '\n', '\r']);
+    let fits = fits && quote::name(text, known.major).is_some();
     fits.then(|| text.to_owned())
 }
 

@@ -83,7 +83,7 @@ pub(super) fn survey(
     let rules = Rules::of(&server).map_err(left_out)?;
     let asked = sql.map(|sql| sql.and_then(|sql| known(&sql)));
     let mut notes = Vec::new();
-    let known = match asked {
+    let mut known = match asked {
         Some(Ok(known)) => known,
         Some(Err(error)) => {
             notes.push(Note::differs(format!(
@@ -96,6 +96,7 @@ pub(super) fn survey(
             Known::default()
         }
     };
+    known.major = server.major;
     let (conf, auto_conf) = (
         read(&server.config_file),
         read(&server.data.join("postgresql.auto.conf")),
@@ -297,6 +298,7 @@ fn known(sql: &Sql) -> Result<Known, PostgresError> {
     Ok(Known {
         roles: Some(roles.collect()),
         databases: Some(databases.iter().map(|row| row.get(0)).collect()),
+        ..Known::default()
     })
 }
 

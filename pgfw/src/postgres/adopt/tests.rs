@@ -66,6 +66,7 @@ fn known() -> Known {
     Known {
         roles: Some(ROLES.iter().map(role).collect()),
         databases: Some(DATABASES.iter().map(|d| d.as_bytes().to_vec()).collect()),
+        major: 15,
     }
 }
 

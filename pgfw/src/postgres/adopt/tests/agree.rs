@@ -190,7 +190,7 @@ proptest! {
     fn what_is_adopted_admits_what_was_admitted(lines in prop::collection::vec(line(), 1..7), major in 15_u16..=16) {
         let text = lines.join("\n") + "\n";
         let (before, ident) = read(&text, "m somebody alice\n", major);
-        let translation = translate(&before, &ident, &known(), &Here, true, "postgres");
+        let translation = translate(&before, &ident, &Known { major, ..known() }, &Here, true, "postgres");
         let adopted = super::super::write::write(vec![draft(translation.clone(), major)], Vec::new())
             .map_err(|f| TestCaseError::fail(f.to_string()))?;
         let config = Config::parse(&adopted.text, Path::new("pgfw.toml")).expect("pgfw reads it");
