@@ -174,15 +174,7 @@ impl File<'_> {
             return Ok(ServerName::Address(address));
         }
         let text = name.as_ref();
-        let label = |l: &str| {
-            !l.is_empty()
-                && l.len() <= 63
-                && !l.starts_with('-')
-                && !l.ends_with('-')
-                && l.bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        };
-        if text.is_empty() || text.len() > 253 || !text.split('.').all(label) {
+        if !is_host_name(text) {
             return Err(self.value(
                 &name,
                 "postgres.server_names",
@@ -192,4 +184,17 @@ impl File<'_> {
         }
         Ok(ServerName::Dns(name.into_inner()))
     }
+}
+
+/// Whether `server_names` takes it: labels of letters, digits, `-` and `_` (RFC 1123, 2.1, and what is in use).
+pub(crate) fn is_host_name(name: &str) -> bool {
+    let label = |l: &str| {
+        !l.is_empty()
+            && l.len() <= 63
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    name.len() <= 253 && name.split('.').all(label)
 }

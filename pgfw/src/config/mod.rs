@@ -17,6 +17,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use access::{PROTOCOLS, protocol_number};
+pub(crate) use cluster::is_host_name;
 pub use error::ConfigError;
 pub(crate) use error::near_miss;
 pub use values::{check_network, parse_network};

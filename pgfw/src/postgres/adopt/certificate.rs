@@ -7,6 +7,8 @@ use rustls::pki_types::pem::PemObject;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::config::is_host_name;
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Served {
     /// Names and addresses; wildcards are left out.
@@ -42,17 +44,4 @@ pub(super) fn served(pem: &str) -> Option<Served> {
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
-}
-
-/// As pgfw.toml takes it (config/cluster.rs: `server_name`).
-pub(super) fn is_host_name(name: &str) -> bool {
-    let label = |l: &str| {
-        !l.is_empty()
-            && l.len() <= 63
-            && !l.starts_with('-')
-            && !l.ends_with('-')
-            && l.bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    name.len() <= 253 && name.split('.').all(label)
 }

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::certificate::{self, Served};
+use super::certificate::Served;
 use super::find::Place;
 use super::options::{Options, behind_directory, named_in};
 use super::sections::Note;
 use super::text::{shown, string};
-use crate::config::Location;
+use crate::config::{Location, is_host_name};
 use crate::postgres::Server;
 
 /// The settings of which pgfw would not have the last word.
@@ -111,9 +111,7 @@ pub(super) fn server_names(served: Vec<String>, notes: &mut Vec<Note>) -> Vec<St
     let host = nix::unistd::gethostname()
         .ok()
         .and_then(|name| name.into_string().ok());
-    host.filter(|name| certificate::is_host_name(name))
-        .into_iter()
-        .collect()
+    host.filter(|name| is_host_name(name)).into_iter().collect()
 }
 
 /// A list as guc.c reads one: commas, blanks, quotes around a name.
