@@ -132,6 +132,8 @@ fn compile(workspace: &Path, compiler: &Compiler, linker: &Path) -> Result<PathB
     let mut flags = OsString::new();
     for flag in [
         "-Cdebuginfo=2".to_owned(),
+        // Instructions of 32 bits, which every kernel since 5.3 has.
+        "-Ctarget-cpu=v3".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         format!("-Clinker={}", linker.display()),
         format!("--cfg=bpf_target_arch=\"{arch}\""),

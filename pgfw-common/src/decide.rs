@@ -8,9 +8,8 @@ mod transport;
 pub(crate) use icmp::echo_ports;
 pub(crate) use transport::outgoing as outgoing_ports;
 
-use core::hint::black_box;
-
 use crate::address::{Family, Martian, martian};
+use crate::anew::anew;
 use crate::coverage::{Admission, Jiffies};
 use crate::packet::Packet;
 use crate::parse::{self, Fragment, Ip, Link, Place, Segment};
@@ -19,7 +18,7 @@ use crate::record::{Scratch, ServiceKey, ServiceRow};
 use crate::tables::{FRAGMENT_SECONDS, Sender, Tables};
 use crate::wire;
 
-/// A reason, and the service whose port was addressed, if any.
+/// What [`decide`] says and leaves in its scratch: a reason, and the service whose port was addressed, if any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
     pub reason: Reason,
@@ -35,21 +34,11 @@ pub struct Arrival {
     pub ifindex: u32,
 }
 
-impl From<Reason> for Verdict {
-    #[inline(always)]
-    fn from(reason: Reason) -> Verdict {
-        Verdict {
-            reason,
-            service: None,
-            world: false,
-        }
-    }
-}
-
 impl Verdict {
-    /// The verdict on what was addressed to a service, if it was.
+    /// `segment` is what the decision that ended with `reason` left of the packet's transport header.
     #[inline(always)]
-    fn at(found: Option<(ServiceRow, Admission)>, reason: Reason) -> Verdict {
+    pub fn new(reason: Reason, segment: &Segment) -> Verdict {
+        let found = segment.found();
         Verdict {
             reason,
             service: found.map(|(row, _)| row),
@@ -58,31 +47,33 @@ impl Verdict {
     }
 }
 
-/// Judges one packet from outside. What was in `scratch` does not matter; [`remember`] wants what is in it afterwards.
+/// Judges one packet from outside. What was in `scratch` does not matter; [`Verdict::new`] and [`remember`] want what is
+/// in it afterwards.
 #[inline(always)]
 pub fn decide<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     arrival: Arrival,
     scratch: &mut Scratch,
-) -> Verdict {
-    // What is not IP leaves nothing else behind, and `remember` reads this.
+) -> Reason {
+    // What is not IP, or has no transport header, leaves nothing else behind.
     scratch.ip.fragment = Fragment::Whole;
+    scratch.segment.keep(None);
     let link = match parse::link(packet) {
         Ok(link) => link,
-        Err(malformed) => return Reason::from(malformed).into(),
+        Err(malformed) => return malformed.into(),
     };
     let family = match link.ether_type {
         wire::ETHER_IPV4 => Family::V4,
         wire::ETHER_IPV6 => Family::V6,
-        wire::ETHER_ARP => return Reason::Arp.into(),
-        _ => return link_layer(packet, tables, &link).into(),
+        wire::ETHER_ARP => return Reason::Arp,
+        _ => return link_layer(packet, tables, &link),
     };
     if let Err(malformed) = parse::ip(packet, family, link.network, Place::Incoming, &mut scratch.ip) {
-        return Reason::from(malformed).into();
+        return malformed.into();
     }
     // From here on one path, however the packet was found; see `parse`.
-    let scratch = black_box(scratch);
+    let scratch = anew(scratch);
     network(
         packet,
         tables,
@@ -103,7 +94,7 @@ fn link_layer<P: Packet, T: Tables>(packet: &P, tables: &T, link: &Link) -> Reas
                 dsap: 0x42,
                 ssap: 0x42,
                 control: 0x03,
-            }) if tables.spanning_tree() && is_spanning_tree(&link.destination) => Reason::LinkLayer,
+            }) if tables.spanning_tree() && is_spanning_tree(packet) => Reason::LinkLayer,
             Some(_) | None => Reason::Llc,
         };
     }
@@ -115,8 +106,11 @@ fn link_layer<P: Packet, T: Tables>(packet: &P, tables: &T, link: &Link) -> Reas
 }
 
 #[inline(always)]
-fn is_spanning_tree(destination: &[u8; 6]) -> bool {
-    let [a, b, c, d, e, f] = *destination;
+fn is_spanning_tree<P: Packet>(packet: &P) -> bool {
+    let Some(wire::Ethernet { destination, .. }) = packet.read(0) else {
+        return false;
+    };
+    let [a, b, c, d, e, f] = destination;
     let [p, q, r, s, t, u] = wire::STP_DESTINATION;
     (a ^ p) | (b ^ q) | (c ^ r) | (d ^ s) | (e ^ t) | (f ^ u) == 0
 }
@@ -129,20 +123,20 @@ fn network<P: Packet, T: Tables>(
     ip: &Ip,
     quote: &mut Ip,
     segment: &mut Segment,
-) -> Verdict {
+) -> Reason {
     match martian(&ip.ends.remote, ip.family) {
         None => {}
         // `::` is how a host without an address asks whether the one it wants is taken, and how it joins groups:
         // refusing it would keep a neighbour from hearing that our address is ours (RFC 4862, 5.4).
-        Some(Martian::Unspecified) => return icmp::unspecified(packet, ip).into(),
-        Some(martian) => return Reason::from(martian).into(),
+        Some(Martian::Unspecified) => return icmp::unspecified(packet, ip),
+        Some(martian) => return martian.into(),
     }
     if let Fragment::Later = ip.fragment {
         // No header to judge by: it passes on what was said to the first one, never on its own bytes.
         return if tables.spend_fragment(ip, arrival.ifindex, arrival.now) {
-            Reason::Fragment.into()
+            Reason::Fragment
         } else {
-            Reason::FragmentUnknown.into()
+            Reason::FragmentUnknown
         };
     }
     transport(packet, tables, arrival, ip, quote, segment)
@@ -184,21 +178,21 @@ fn transport<P: Packet, T: Tables>(
     ip: &Ip,
     quote: &mut Ip,
     segment: &mut Segment,
-) -> Verdict {
+) -> Reason {
     let read = match (ip.protocol, ip.family) {
         (wire::ICMP, Family::V4) | (wire::ICMPV6, Family::V6) => {
-            return icmp::icmp(packet, tables, arrival, ip, quote).into();
+            return icmp::icmp(packet, tables, arrival, ip, quote);
         }
-        (wire::IGMP, Family::V4) => return Reason::GroupMembership.into(),
+        (wire::IGMP, Family::V4) => return Reason::GroupMembership,
         (wire::TCP, _) => transport::read_tcp(packet, ip, segment),
         (wire::UDP, _) => transport::read_udp(packet, tables, ip, segment),
         _ => transport::read_other(packet, ip, segment),
     };
     if let Err(reason) = read {
-        return reason.into();
+        return reason;
     }
     // From here on one path for all protocols; see `parse`.
-    let segment = black_box(segment);
+    let segment = anew(segment);
     let key = ServiceKey {
         port: segment.ports.local,
         protocol: ip.protocol,
@@ -206,10 +200,9 @@ fn transport<P: Packet, T: Tables>(
     };
     segment.keep(tables.admission(key, ip, arrival.now));
     // Nor is it of use to anyone to walk what follows once for each answer.
-    let segment = &*black_box(segment);
-    let found = segment.found();
-    let said = found.map(|(_, admission)| admission);
-    let reason = match ip.protocol {
+    let segment = &*anew(segment);
+    let said = segment.said();
+    match ip.protocol {
         wire::TCP => transport::tcp(tables, arrival, ip, segment, said),
         wire::UDP => transport::udp(tables, arrival, ip, segment, said),
         _ => match said {
@@ -218,6 +211,5 @@ fn transport<P: Packet, T: Tables>(
             Some(Admission::Allowed | Admission::AllowedToWorld) => Reason::Service,
             Some(Admission::Closed) => Reason::ServiceClosed,
         },
-    };
-    Verdict::at(found, reason)
+    }
 }

@@ -4,11 +4,14 @@
 //! maps, tests run it over byte slices and ordinary maps. To find the line that drops a packet, start in [`decide`].
 
 #![no_std]
+// `anew`.
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(any(test, feature = "host"))]
 extern crate std;
 
 pub mod address;
+pub mod anew;
 pub mod coverage;
 pub mod decide;
 #[cfg(any(test, feature = "host"))]

@@ -2,9 +2,8 @@
 //!
 //! TCP of its own needs nothing of the kind: the socket table knows it.
 
-use core::hint::black_box;
-
 use crate::address::Family;
+use crate::anew::anew;
 use crate::coverage::{Admission, Jiffies};
 use crate::decide::{echo_ports, outgoing_ports};
 use crate::packet::Packet;
@@ -46,7 +45,7 @@ pub fn outgoing<P: Packet, T: Tables>(
         _ => return None,
     };
     parse::ip(packet, family, link.network, Place::Outgoing, ip).ok()?;
-    let ip = &*black_box(ip);
+    let ip = &*anew(ip);
     if let Fragment::Later = ip.fragment {
         return None;
     }

@@ -3,9 +3,10 @@
 //! Nothing here judges. What cannot be read rightly is [`Malformed`]; whether a well-formed packet may pass is
 //! [`crate::decide`]'s business.
 
-use core::hint::black_box;
-
 use crate::address::{Address, Ends, Family, v4, v6};
+use core::mem::offset_of;
+
+use crate::anew::anew;
 use crate::coverage::Admission;
 use crate::packet::Packet;
 use crate::record::ServiceRow;
@@ -50,7 +51,6 @@ pub enum Malformed {
 /// The link layer of a frame.
 #[derive(Debug, Clone, Copy)]
 pub struct Link {
-    pub destination: [u8; 6],
     /// Host order, after the VLAN tags; a length when at most [`wire::ETHER_LENGTH_MAX`].
     pub ether_type: u16,
     /// Where the network layer begins.
@@ -81,8 +81,8 @@ impl Ip {
     /// Nothing yet.
     pub const EMPTY: Ip = Ip {
         ends: Ends {
-            remote: [0; 4],
-            local: [0; 4],
+            remote: [0; 2],
+            local: [0; 2],
         },
         id: 0,
         network: 0,
@@ -113,7 +113,7 @@ pub struct Segment {
     /// [`Admission`]'s number.
     said: u8,
     /// That service.
-    service: ServiceRow,
+    service: u32,
 }
 
 impl Segment {
@@ -122,10 +122,7 @@ impl Segment {
         ports: Ports { remote: 0, local: 0 },
         flags: 0,
         said: 0,
-        service: ServiceRow {
-            service: 0,
-            counter: 0,
-        },
+        service: 0,
     };
 
     /// Keeps what was found at the port.
@@ -134,7 +131,7 @@ impl Segment {
         self.said = match found {
             None => 0,
             Some((row, admission)) => {
-                self.service = row;
+                self.service = row.word();
                 admission as u8 + 1
             }
         };
@@ -143,7 +140,24 @@ impl Segment {
     /// What was kept.
     #[inline(always)]
     pub fn found(&self) -> Option<(ServiceRow, Admission)> {
-        Admission::from_number(self.said.checked_sub(1)?).map(|admission| (self.service, admission))
+        self.said()
+            .map(|admission| (ServiceRow::from_word(self.service), admission))
+    }
+
+    /// The [`Admission`] alone.
+    #[inline(always)]
+    pub fn said(&self) -> Option<Admission> {
+        Admission::from_number(self.said.checked_sub(1)?)
+    }
+
+    /// The counter of that service, 0 where there is none to count for.
+    #[inline(always)]
+    pub fn counter(&self) -> u16 {
+        if self.said == 0 {
+            0
+        } else {
+            ServiceRow::from_word(self.service).counter
+        }
     }
 }
 
@@ -191,8 +205,10 @@ impl Place {
 /// Strips Ethernet and at most [`MAX_VLAN_TAGS`] tags.
 #[inline(always)]
 pub fn link<P: Packet>(packet: &P) -> Result<Link, Malformed> {
-    let ethernet: wire::Ethernet = packet.read(0).ok_or(Malformed::EthernetTruncated)?;
-    let mut ether_type = u16::from_be_bytes(ethernet.ether_type);
+    let found: wire::EtherType = packet
+        .read(offset_of!(wire::Ethernet, ether_type))
+        .ok_or(Malformed::EthernetTruncated)?;
+    let mut ether_type = u16::from_be_bytes(found.0);
     let mut network = size_of::<wire::Ethernet>() as u32;
     for _ in 0..MAX_VLAN_TAGS {
         if !is_vlan(ether_type) {
@@ -205,11 +221,7 @@ pub fn link<P: Packet>(packet: &P) -> Result<Link, Malformed> {
     if is_vlan(ether_type) {
         return Err(Malformed::VlanDepth);
     }
-    Ok(Link {
-        destination: ethernet.destination,
-        ether_type,
-        network,
-    })
+    Ok(Link { ether_type, network })
 }
 
 #[inline(always)]
@@ -295,10 +307,14 @@ fn ipv6<P: Packet>(packet: &P, place: Place, ip: &mut Ip) -> Result<(), Malforme
 /// Walks the extension headers (RFC 8200, 4). ESP and "no next header" end a chain: they are protocols here.
 #[inline(always)]
 fn chain<P: Packet>(packet: &P, ip: &mut Ip) -> Result<(), Malformed> {
+    // Most packets have none.
+    if !is_extension(ip.protocol) {
+        return Ok(());
+    }
     for _ in 0..MAX_EXTENSION_HEADERS {
         // The verifier follows every value along every path, and four kinds of headers at six places are 4,096 of
         // them. What it reads back from memory it knows nothing about, so behind this line all paths are one.
-        let ip = black_box(&mut *ip);
+        let ip = anew(&mut *ip);
         let header = match ip.protocol {
             wire::HOP_BY_HOP
             | wire::ROUTING
@@ -332,7 +348,7 @@ fn chain<P: Packet>(packet: &P, ip: &mut Ip) -> Result<(), Malformed> {
             return Ok(());
         }
     }
-    if is_extension(black_box(&*ip).protocol) {
+    if is_extension(anew(ip).protocol) {
         return Err(Malformed::ExtensionChain);
     }
     Ok(())

@@ -17,7 +17,7 @@
 //! left out. Whatever a root leads to is never changed: a change makes it anew and stores the root's value, one word. So a
 //! reader sees the table as it was or as it is. Line 0 is the header, so an offset of 0 is "nothing".
 
-use crate::address::{Address, Family};
+use crate::address::{Address, Family, number_v4};
 use crate::record::ServiceRow;
 use crate::wire;
 
@@ -145,12 +145,12 @@ impl Key {
     pub const fn new(family: Family, address: &Address) -> Key {
         match family {
             Family::V4 => Key {
-                high: (u32::from_be(address[3]) as u64) << 32,
+                high: (number_v4(address) as u64) << 32,
                 low: 0,
             },
             Family::V6 => Key {
-                high: (u32::from_be(address[0]) as u64) << 32 | u32::from_be(address[1]) as u64,
-                low: (u32::from_be(address[2]) as u64) << 32 | u32::from_be(address[3]) as u64,
+                high: u64::from_be(address[0]),
+                low: u64::from_be(address[1]),
             },
         }
     }
@@ -194,11 +194,7 @@ pub fn record_of<T: Lines>(table: &T, service: u16) -> u32 {
 /// The row of a record.
 #[inline(always)]
 pub fn row<T: Lines>(record: T::Line) -> ServiceRow {
-    let row = T::load(record, record::ROW);
-    ServiceRow {
-        service: row as u16,
-        counter: (row >> 16) as u16,
-    }
+    ServiceRow::from_word(T::load(record, record::ROW) as u32)
 }
 
 /// Bits of an address that choose a bit of a word.

@@ -15,8 +15,8 @@ use crate::coverage::Jiffies;
 use crate::parse::{Ip, Segment};
 use crate::reason::REASONS;
 
-/// Part of the pin path (`v6/`): programs and tables of different ABIs never meet.
-pub const ABI: u32 = 6;
+/// Part of the pin path (`v7/`): programs and tables of different ABIs never meet.
+pub const ABI: u32 = 7;
 
 /// Policies that can be loaded at once: one confirmed, one pending.
 pub const SLOTS: u32 = 2;
@@ -216,6 +216,22 @@ pub struct ServiceRow {
     pub counter: u16,
 }
 
+impl ServiceRow {
+    /// From the lowest bit: the service's number (16 bits), its counter (16).
+    #[inline(always)]
+    pub const fn word(self) -> u32 {
+        self.service as u32 | (self.counter as u32) << 16
+    }
+
+    #[inline(always)]
+    pub const fn from_word(word: u32) -> ServiceRow {
+        ServiceRow {
+            service: word as u16,
+            counter: (word >> 16) as u16,
+        }
+    }
+}
+
 /// The effective answer of one (service, prefix).
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -324,11 +340,9 @@ pub struct Scratch {
     /// What an ICMP error quotes.
     pub quote: Ip,
     pub segment: Segment,
-    /// The verdict: its reason's number, and the counter of the service addressed, 0 where there is none to count for.
+    /// The number of the reason that the decision ended with.
     pub reason: u8,
-    /// 1: that service is open to whoever asks.
-    pub world: u8,
-    pub counter: u16,
+    pub pad: [u8; 3],
 }
 
 impl Scratch {
@@ -337,8 +351,7 @@ impl Scratch {
         quote: Ip::EMPTY,
         segment: Segment::EMPTY,
         reason: 0,
-        world: 0,
-        counter: 0,
+        pad: [0; 3],
     };
 }
 
@@ -353,5 +366,5 @@ const _: () = {
     assert!(size_of::<ServiceCounters>() == 24 && core::mem::offset_of!(ServiceCounters, key) == 16);
     assert!(size_of::<NoteKey>() == 40 && core::mem::offset_of!(NoteKey, protocol) == 36);
     assert!(size_of::<Note>() == 16 && core::mem::offset_of!(Note, answers) == 8);
-    assert!(size_of::<Scratch>() == 120);
+    assert!(size_of::<Scratch>() == 128);
 };

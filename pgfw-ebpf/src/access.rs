@@ -12,7 +12,7 @@ use aya_ebpf::helpers::{
     bpf_jiffies64, bpf_sk_release, bpf_skc_lookup_tcp, bpf_tcp_check_syncookie, bpf_xdp_get_buff_len,
 };
 use aya_ebpf::programs::{TcContext, XdpContext};
-use pgfw_common::address::Family;
+use pgfw_common::address::{Family, number_v4, quarters};
 use pgfw_common::coverage::Jiffies;
 use pgfw_common::packet::{MAX_OFFSET, Packet};
 use pgfw_common::parse::Ip;
@@ -64,7 +64,7 @@ impl Buffers for One {
     #[inline(always)]
     fn length(ctx: *mut xdp_md) -> usize {
         // SAFETY: a valid context.
-        unsafe { ((*ctx).data_end - (*ctx).data) as usize }
+        unsafe { (*ctx).data_end as usize - (*ctx).data as usize }
     }
 }
 
@@ -171,7 +171,7 @@ fn advance(data: usize, offset: usize) -> usize {
     data + offset
 }
 
-/// Copies a header out of a packet, four bytes at a time.
+/// Copies a header out of a packet in words.
 ///
 /// To Rust a header is bytes, and LLVM's BPF back end reads unaligned memory byte by byte, which would triple the
 /// program. The instruction itself takes any alignment where the kernel does (CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS:
@@ -181,75 +181,85 @@ fn advance(data: usize, offset: usize) -> usize {
 /// `pointer` points to a whole `T` within a packet.
 #[inline(always)]
 unsafe fn copy<T: Wire>(pointer: *const T) -> T {
+    const { assert!(size_of::<T>() <= 40, "no header is longer") };
     let mut value = MaybeUninit::<T>::uninit();
     let to = value.as_mut_ptr().cast::<u8>();
     let from = pointer.cast::<u8>();
-    let size = size_of::<T>();
-    let mut at = 0;
-    // SAFETY: `at` plus what is copied stays within `size`, which is that of both; when all is copied the value is whole.
+    // SAFETY: each part stays within the size of `T`; when all are copied the value is whole.
     unsafe {
-        while at + 4 <= size {
-            to.add(at)
-                .cast::<[u8; 4]>()
-                .write(load32(from.add(at)).to_ne_bytes());
-            at += 4;
-        }
-        if at + 2 <= size {
-            to.add(at)
-                .cast::<[u8; 2]>()
-                .write(load16(from.add(at)).to_ne_bytes());
-            at += 2;
-        }
-        if at < size {
-            to.add(at).write(from.add(at).read());
-        }
+        copy_part::<T, 0>(from, to);
+        copy_part::<T, 8>(from, to);
+        copy_part::<T, 16>(from, to);
+        copy_part::<T, 24>(from, to);
+        copy_part::<T, 32>(from, to);
         value.assume_init()
     }
 }
 
-#[cfg(target_arch = "bpf")]
+/// The bytes of a `T` from `AT` to `AT + 8`, as far as it has them.
+///
+/// # Safety
+/// Both have room for a `T`.
 #[inline(always)]
-unsafe fn load32(from: *const u8) -> u32 {
-    let value: u64;
-    // SAFETY: the caller's pointer has four bytes behind it.
+unsafe fn copy_part<T: Wire, const AT: usize>(from: *const u8, to: *mut u8) {
+    // SAFETY: nothing beyond a `T` is touched.
     unsafe {
-        core::arch::asm!(
-            "{value} = *(u32 *)({from} + 0)",
-            value = lateout(reg) value,
-            from = in(reg) from,
-            options(pure, readonly, nostack, preserves_flags),
-        );
+        let (from, to) = (from.add(AT), to.add(AT));
+        match size_of::<T>().saturating_sub(AT) {
+            8.. if T::UNIT == 8 => to.cast::<[u8; 8]>().write(load64::<0>(from).to_ne_bytes()),
+            8.. => {
+                to.cast::<[u8; 4]>().write(load32::<0>(from).to_ne_bytes());
+                to.add(4).cast::<[u8; 4]>().write(load32::<4>(from).to_ne_bytes());
+            }
+            left => {
+                if left >= 4 {
+                    to.cast::<[u8; 4]>().write(load32::<0>(from).to_ne_bytes());
+                }
+                if left == 2 || left == 3 {
+                    to.cast::<[u8; 2]>().write(load16::<0>(from).to_ne_bytes());
+                }
+                if left == 6 || left == 7 {
+                    to.add(4).cast::<[u8; 2]>().write(load16::<4>(from).to_ne_bytes());
+                }
+                if left % 2 == 1 {
+                    to.add(left - 1).write(from.add(left - 1).read());
+                }
+            }
+        }
     }
-    value as u32
 }
 
-#[cfg(target_arch = "bpf")]
-#[inline(always)]
-unsafe fn load16(from: *const u8) -> u16 {
-    let value: u64;
-    // SAFETY: the caller's pointer has two bytes behind it.
-    unsafe {
-        core::arch::asm!(
-            "{value} = *(u16 *)({from} + 0)",
-            value = lateout(reg) value,
-            from = in(reg) from,
-            options(pure, readonly, nostack, preserves_flags),
-        );
-    }
-    value as u16
+/// One load at any alignment.
+macro_rules! load {
+    ($name:ident, $type:ident) => {
+        #[cfg(target_arch = "bpf")]
+        #[inline(always)]
+        unsafe fn $name<const AT: usize>(from: *const u8) -> $type {
+            let value: u64;
+            // SAFETY: the caller's pointer has that many bytes behind `AT`.
+            unsafe {
+                core::arch::asm!(
+                    concat!("{value} = *(", stringify!($type), " *)({from} + {at})"),
+                    value = lateout(reg) value,
+                    from = in(reg) from,
+                    at = const AT,
+                    options(pure, readonly, nostack, preserves_flags),
+                );
+            }
+            value as $type
+        }
+
+        #[cfg(not(target_arch = "bpf"))]
+        unsafe fn $name<const AT: usize>(from: *const u8) -> $type {
+            // SAFETY: the caller's pointer has that many bytes behind `AT`.
+            unsafe { from.add(AT).cast::<$type>().read_unaligned() }
+        }
+    };
 }
 
-#[cfg(not(target_arch = "bpf"))]
-unsafe fn load32(from: *const u8) -> u32 {
-    // SAFETY: the caller's pointer has four bytes behind it.
-    unsafe { from.cast::<u32>().read_unaligned() }
-}
-
-#[cfg(not(target_arch = "bpf"))]
-unsafe fn load16(from: *const u8) -> u16 {
-    // SAFETY: the caller's pointer has two bytes behind it.
-    unsafe { from.cast::<u16>().read_unaligned() }
-}
+load!(load64, u64);
+load!(load32, u32);
+load!(load16, u16);
 
 /// What a decision asks the socket table, where there is one to ask.
 pub(crate) trait Sockets {
@@ -366,8 +376,8 @@ fn fill(tuple: &mut MaybeUninit<bpf_sock_tuple>, ip: &Ip, ports: Ports) -> u32 {
     let size = match ip.family {
         Family::V4 => {
             let ends = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
-                saddr: ip.ends.remote[3],
-                daddr: ip.ends.local[3],
+                saddr: number_v4(&ip.ends.remote).to_be(),
+                daddr: number_v4(&ip.ends.local).to_be(),
                 sport,
                 dport,
             };
@@ -377,8 +387,8 @@ fn fill(tuple: &mut MaybeUninit<bpf_sock_tuple>, ip: &Ip, ports: Ports) -> u32 {
         }
         Family::V6 => {
             let ends = bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
-                saddr: ip.ends.remote,
-                daddr: ip.ends.local,
+                saddr: quarters(&ip.ends.remote),
+                daddr: quarters(&ip.ends.local),
                 sport,
                 dport,
             };
@@ -404,10 +414,8 @@ pub(crate) fn copy_head<B: Buffers>(ctx: *mut xdp_md, head: *mut [u8; EVENT_HEAD
     {
         // SAFETY: eight bytes from `copied` on lie within the packet, as `at` has shown, and within `head`.
         unsafe {
-            let words = from.cast::<u8>();
-            let (low, high) = (load32(words), load32(words.add(4)));
-            to.add(copied).cast::<u32>().write(low);
-            to.add(copied + 4).cast::<u32>().write(high);
+            let word = load64::<0>(from.cast::<u8>());
+            to.add(copied).cast::<u64>().write(word);
         }
         copied += 8;
     }

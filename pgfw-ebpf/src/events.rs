@@ -1,19 +1,20 @@
 //! Tells user space of single drops, as long as the bucket has tokens and the ring has room.
 
 use aya_ebpf::bindings::xdp_md;
+use pgfw_common::decide::Arrival;
 use pgfw_common::record::Event;
 
 use crate::access::{Buffers, copy_head, now};
 use crate::{maps, tables};
 
 #[inline(always)]
-pub(crate) fn offer<B: Buffers>(ctx: *mut xdp_md, ifindex: u32, reason: u8) {
+pub(crate) fn offer<B: Buffers>(ctx: *mut xdp_md, arrival: Arrival, reason: u8) {
     let Some(budget) = maps::EVENT_BUDGET.get_ptr_mut(0) else {
         return;
     };
     // SAFETY: this CPU's own element, and one packet at a time on a CPU.
-    if unsafe { &mut *budget }.take(now(), tables::hz()) {
-        tell::<B>(ctx, ifindex, reason);
+    if unsafe { &mut *budget }.take(arrival.now, tables::hz()) {
+        tell::<B>(ctx, arrival.ifindex, reason);
     }
 }
 

@@ -1,10 +1,10 @@
 //! The one exit: a verdict is counted and becomes an action here.
 
-use core::hint::black_box;
-
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::programs::XdpContext;
-use pgfw_common::decide::{Arrival, Verdict, remember};
+use pgfw_common::anew::anew;
+use pgfw_common::coverage::Admission;
+use pgfw_common::decide::{Arrival, remember};
 use pgfw_common::reason::{Action, REASONS, Reason, action_of};
 use pgfw_common::record::{INTERFACE_TABLE, Scratch};
 use pgfw_common::tables::Tables;
@@ -17,21 +17,17 @@ pub(crate) fn finish<B: Buffers, T: Tables>(
     ctx: &XdpContext,
     tables: &T,
     arrival: Arrival,
-    verdict: &Verdict,
+    reason: Reason,
     scratch: &mut Scratch,
 ) -> u32 {
     let ifindex = arrival.ifindex;
-    scratch.reason = verdict.reason.number();
-    scratch.world = u8::from(verdict.world);
-    scratch.counter = match verdict.service {
-        Some(row) => row.counter,
-        None => 0,
-    };
+    scratch.reason = reason.number();
     // Read back, or the verifier would walk what follows once for each reason.
-    let scratch = &*black_box(scratch);
-    let (reason, counter) = (scratch.reason, scratch.counter);
+    let scratch = &*anew(scratch);
+    let (reason, counter) = (scratch.reason, scratch.segment.counter());
     let action = action_of(reason);
-    remember(tables, arrival, &scratch.ip, reason, scratch.world != 0);
+    let world = scratch.segment.said() == Some(Admission::AllowedToWorld);
+    remember(tables, arrival, &scratch.ip, reason, world);
     count_number(ifindex, reason);
     if counter != 0
         && let Some(counters) = maps::SERVICE_COUNTS.get_ptr_mut(u32::from(counter))
@@ -48,7 +44,7 @@ pub(crate) fn finish<B: Buffers, T: Tables>(
         Action::Pass => XDP_PASS,
         Action::Drop => {
             diagnose(ctx, ifindex, reason);
-            events::offer::<B>(ctx.ctx, ifindex, reason);
+            events::offer::<B>(ctx.ctx, arrival, reason);
             if tables::audit() { XDP_PASS } else { XDP_DROP }
         }
     }

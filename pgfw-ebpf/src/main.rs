@@ -17,6 +17,7 @@ mod tables;
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use pgfw_common::anew::anew;
 use pgfw_common::decide::{Arrival, decide};
 use pgfw_common::outgoing::{Origin, outgoing};
 use pgfw_common::reason::Reason;
@@ -83,8 +84,8 @@ fn judge<B: Buffers>(ctx: &XdpContext) -> u32 {
     let Some(scratch) = maps::scratch(maps::POLICY) else {
         return XDP_ABORTED;
     };
-    let verdict = decide(&Frame::<XdpWhole<B>>::xdp(ctx), &tables, arrival, scratch);
-    finish::finish::<B, _>(ctx, &tables, arrival, &verdict, scratch)
+    let reason = decide(&Frame::<XdpWhole<B>>::xdp(ctx), &tables, arrival, scratch);
+    finish::finish::<B, _>(ctx, &tables, arrival, reason, scratch)
 }
 
 /// The same decision over the same tables: counts nothing, changes nothing, returns the reason and the service.
@@ -104,12 +105,12 @@ fn ask<B: Buffers>(ctx: &XdpContext) -> u32 {
     let Some(scratch) = maps::scratch(maps::PROBE) else {
         return 0;
     };
-    let verdict = decide(&Frame::<XdpWhole<B>>::xdp(ctx), &tables, arrival(ctx), scratch);
-    let service = match verdict.service {
-        Some(row) => row.service,
+    let reason = decide(&Frame::<XdpWhole<B>>::xdp(ctx), &tables, arrival(ctx), scratch);
+    let service = match anew(scratch).segment.found() {
+        Some((row, _)) => row.service,
         None => 0,
     };
-    probe_word(verdict.reason.number(), service)
+    probe_word(reason.number(), service)
 }
 
 /// Writes `jiffies64` over the first eight bytes of the packet. Never attached, in no slot: one for all kernels.

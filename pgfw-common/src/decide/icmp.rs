@@ -1,8 +1,7 @@
 //! ICMP and ICMPv6: neighbours, groups, ping, and errors about this host's own flows (RFC 4890, RFC 5927).
 
-use core::hint::black_box;
-
 use crate::address::{Family, Martian, is_link_local, is_solicited_node, martian, same};
+use crate::anew::anew;
 use crate::coverage::Admission;
 use crate::decide::{Arrival, transport};
 use crate::packet::Packet;
@@ -165,7 +164,7 @@ fn error<P: Packet, T: Tables>(packet: &P, tables: &T, arrival: Arrival, ip: &Ip
     if parse::ip(packet, ip.family, inner, Place::Quote, quote).is_err() {
         return Reason::IcmpErrorUnrelated;
     }
-    let quote = &*black_box(quote);
+    let quote = &*anew(quote);
     // Flows of IPv4 are known by their mapped addresses: an IPv6 packet that wears one is none of ours.
     if martian(&quote.ends.remote, quote.family) == Some(Martian::Mapped) {
         return Reason::IcmpErrorUnrelated;

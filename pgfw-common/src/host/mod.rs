@@ -54,7 +54,8 @@ impl World {
     /// Judges a frame from outside.
     pub fn judge(&self, frame: &[u8], arrival: Arrival) -> Verdict {
         let mut scratch = Scratch::EMPTY;
-        let verdict = decide(&Bytes(frame), self, arrival, &mut scratch);
+        let reason = decide(&Bytes(frame), self, arrival, &mut scratch);
+        let verdict = Verdict::new(reason, &scratch.segment);
         remember(self, arrival, &scratch.ip, verdict.reason.number(), verdict.world);
         verdict
     }
@@ -67,9 +68,9 @@ impl World {
     /// The same over a scratch in which something may stand.
     pub fn ask_with(&self, frame: &[u8], arrival: Arrival, scratch: &mut Scratch) -> Verdict {
         self.asked.set(true);
-        let verdict = decide(&Bytes(frame), self, arrival, scratch);
+        let reason = decide(&Bytes(frame), self, arrival, scratch);
         self.asked.set(false);
-        verdict
+        Verdict::new(reason, &scratch.segment)
     }
 
     /// Sends a frame of a socket of this host.
@@ -232,5 +233,5 @@ impl Prefix {
 fn number(address: &Address) -> u128 {
     address
         .iter()
-        .fold(0, |number, word| number << 32 | u128::from(u32::from_be(*word)))
+        .fold(0, |number, word| number << 64 | u128::from(u64::from_be(*word)))
 }

@@ -4,7 +4,7 @@
 //! One word for each place: jiffies, before which something may be found there. Flows share places, so "may be" is never
 //! wrong where "is not" would be.
 
-use crate::address::Ends;
+use crate::address::{Ends, quarters};
 use crate::parse::Ip;
 use crate::tables::{FORWARDED_SECONDS, Ports, STREAM_SECONDS};
 
@@ -23,7 +23,7 @@ pub const fn place_of_note(ports: Ports) -> u32 {
 /// Where a datagram's first fragment is announced.
 #[inline(always)]
 pub const fn place_of_datagram(ends: &Ends, id: u32) -> u32 {
-    let [a, b, c, d] = ends.remote;
+    let [a, b, c, d] = quarters(&ends.remote);
     let mixed = id ^ a ^ b ^ c ^ d;
     PORTS + (mixed ^ mixed >> 16) % DATAGRAMS
 }

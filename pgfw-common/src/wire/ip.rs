@@ -48,7 +48,8 @@ pub struct FragmentHeader {
     pub id: [u8; 4],
 }
 
-wire!(Ipv4 = 20, Ipv6 = 40, Extension = 2, FragmentHeader = 8);
+wire!(Ipv4 = 20, Extension = 2, FragmentHeader = 8);
+wire!(8; Ipv6 = 40);
 
 pub const IPV4_MORE_FRAGMENTS: u16 = 0x2000;
 pub const IPV4_OFFSET: u16 = 0x1fff;

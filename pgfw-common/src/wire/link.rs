@@ -10,6 +10,11 @@ pub struct Ethernet {
     pub ether_type: [u8; 2],
 }
 
+/// The last part of [`Ethernet`], which is all that most frames are asked for.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct EtherType(pub [u8; 2]);
+
 /// What follows a tag's EtherType (IEEE 802.1Q).
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +32,7 @@ pub struct Llc {
     pub control: u8,
 }
 
-wire!(Ethernet = 14, Vlan = 4, Llc = 3);
+wire!(Ethernet = 14, EtherType = 2, Vlan = 4, Llc = 3);
 
 pub const ETHER_IPV4: u16 = 0x0800;
 pub const ETHER_ARP: u16 = 0x0806;

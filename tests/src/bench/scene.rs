@@ -1,7 +1,7 @@
 //! The scene of the corpus (`pgfw_common::host::scene`) in a kernel: its policy, its connections, and in the pinned
 //! maps what it remembers.
 
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use aya::maps::{Array, HashMap, Map, MapData};
@@ -11,7 +11,7 @@ use nix::sys::socket::{
 };
 use pgfw::config::Echo;
 use pgfw::policy::coverage::{Compiled, Coverage, CoverageKey, ServiceId, ServicePort, Settings, Until};
-use pgfw_common::address::{Address, Family};
+use pgfw_common::address::{Address, Family, number_v4};
 use pgfw_common::coverage::{ABSENT, FOREVER};
 use pgfw_common::host::scene::{self, CONNECTIONS, HOST, STRANGER, Switches};
 use pgfw_common::host::{Prefix, World};
@@ -98,11 +98,11 @@ fn key(prefix: &Prefix) -> CoverageKey {
 
 fn address(family: Family, words: Address) -> IpAddr {
     match family {
-        Family::V4 => IpAddr::from(words[3].to_ne_bytes()),
+        Family::V4 => Ipv4Addr::from(number_v4(&words)).into(),
         Family::V6 => {
             let mut octets = [0; 16];
-            for (four, word) in octets.chunks_exact_mut(4).zip(words) {
-                four.copy_from_slice(&word.to_ne_bytes());
+            for (half, word) in octets.chunks_exact_mut(8).zip(words) {
+                half.copy_from_slice(&word.to_ne_bytes());
             }
             IpAddr::from(octets)
         }
