@@ -86,6 +86,7 @@ pub(crate) fn run(report: &mut Report, options: &Options) {
                 | Kind::DropAll
                 | Kind::PassAll(_)
                 | Kind::Question
+                | Kind::Cookies
                 | Kind::Only(_)
                 | Kind::XdpFilter
                 | Kind::Iptables

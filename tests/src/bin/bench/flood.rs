@@ -22,9 +22,10 @@ const ABOUT: &str = "Two namespaces joined by a veth pair, sender and receiver o
     addresses instead of networks and no connections; the rules at ingress have no states.";
 
 /// Everybody who is flooded.
-const FILTERS: [Kind; 9] = [
+const FILTERS: [Kind; 10] = [
     Kind::DropAll,
     Kind::Question,
+    Kind::Cookies,
     Kind::PassAll(Mode::Native),
     Kind::Pgfw(Mode::Native),
     Kind::Pgfw(Mode::Generic),
@@ -147,6 +148,7 @@ fn table(report: &mut Report, options: &Options, filters: &[Filter<'_>], flood: 
         .filter(|filter| match filter.kind {
             Kind::DropAll | Kind::PassAll(_) => filter.kind == zero,
             Kind::Question => matches!(flood.packets, Packets::Ack { .. }),
+            Kind::Cookies => flood.packets == Packets::Ack { port: 22 },
             Kind::Nothing
             | Kind::Only(_)
             | Kind::Pgfw(_)

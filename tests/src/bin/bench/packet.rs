@@ -16,8 +16,8 @@ use crate::kernel;
 use crate::machine::Pinned;
 use crate::policies::{enforced, for_days, guarded, open, service};
 use crate::question;
-use crate::race::{Number, Race, frags, shared};
-use crate::report::{Report, Row, Table, Unit};
+use crate::race::{Number, Race, Results, frags, shared};
+use crate::report::{Report, Row, Samples, Table, Unit};
 use crate::source::{Family, Source, networks};
 
 /// Networks that may reach PostgreSQL; how many more change nothing is the next section's question.
@@ -66,10 +66,13 @@ fn ends(family: Family) -> (&'static str, &'static str) {
     }
 }
 
+/// A row's name, its figure, its target, and that of the socket lookup alone where it needs one.
+type Measured = (String, Number, Option<f64>, Option<Number>);
+
 fn verdicts(report: &mut Report, options: &Options, bench: &Bench, sockets: &Sockets) {
     let mut race = Race::new(bench, options);
     let asks = kernel::load(&question::of_sockets(), frags(bench));
-    let mut rows: Vec<(String, Number, Option<f64>, Option<Number>)> = Vec::new();
+    let mut rows: Vec<Measured> = Vec::new();
     for (index, family) in Family::BOTH.into_iter().enumerate() {
         let random = Source::random(family);
         let listed = Source::among(family, NETWORKS as u64);
@@ -161,6 +164,7 @@ fn verdicts(report: &mut Report, options: &Options, bench: &Bench, sockets: &Soc
         }
     }
     let results = race.run(options);
+    report.add(pace(&results, &rows));
     let mut table = Table::new(
         "packet",
         "what one packet takes",
@@ -189,6 +193,50 @@ fn verdicts(report: &mut Report, options: &Options, bench: &Bench, sockets: &Soc
         });
     }
     report.add(table);
+}
+
+/// What the kernel alone takes here, beside what it took where the targets were set: no program of pgfw's is in it.
+fn pace(results: &Results, rows: &[Measured]) -> Table {
+    let question = |name: &str| {
+        let row = rows.iter().find(|row| row.0 == name).expect("a row of that name");
+        results.of(row.3.expect("a row that asks for a socket"))
+    };
+    let known = [
+        ("an empty program", results.floor(), 27.0),
+        (
+            "a socket lookup: a connection",
+            question("IPv4, established, no service's port"),
+            66.0,
+        ),
+        (
+            "a socket lookup: who listens",
+            question("IPv4, world-open 22, listening: stray ACK"),
+            75.0,
+        ),
+        (
+            "a socket lookup: nothing",
+            question("IPv4, refused: ACK to 5432"),
+            71.0,
+        ),
+    ];
+    let mut table = Table::new(
+        "packet",
+        "how fast this machine is",
+        "The targets were set on one machine, and are the same on every other. What the kernel takes for things that no \
+         filter changes, here and there, says what a figure below would be on that machine.",
+    );
+    let mut times = 0.0;
+    for (name, here, there) in known {
+        times += here.median() / there / 4.0;
+        let row = Row::new(name, Unit::Nanoseconds, here);
+        table.row(row.beside(format!("{there:.0} where the targets were set")));
+    }
+    table.row(Row::new(
+        "on average, times as long",
+        Unit::Ratio,
+        Samples::one(times),
+    ));
+    table
 }
 
 /// What one feature adds: a packet that meets it less one that is the same otherwise.

@@ -9,6 +9,26 @@ const DROP: i32 = kernel::DROP as i32;
 
 /// Looks for the socket of an untagged TCP segment without options in the IP header.
 pub(crate) fn of_sockets() -> Vec<u64> {
+    looking(&[])
+}
+
+/// The same in IPv4, and asks the socket whether the segment carries a SYN cookie.
+pub(crate) fn of_cookies() -> Vec<u64> {
+    let header = |register, at| [code(0xbf, register, 7, 0, 0), code(0x07, register, 0, 0, at)];
+    let mut ask = vec![code(0xbf, 9, 0, 0, 0), code(0xbf, 1, 9, 0, 0)];
+    ask.extend(header(2, 14));
+    ask.push(code(0xb7, 3, 0, 0, 20));
+    ask.extend(header(4, 34));
+    ask.extend([
+        code(0xb7, 5, 0, 0, 20),
+        code(0x85, 0, 0, 0, 100), // bpf_tcp_check_syncookie
+        code(0xbf, 0, 9, 0, 0),
+    ]);
+    looking(&ask)
+}
+
+/// `found` runs with the socket in r0, and leaves it there.
+fn looking(found: &[u64]) -> Vec<u64> {
     const TUPLE: i16 = -40;
     let ipv4 = i32::from(0x0800_u16.to_be());
     // Copies `words` words of the packet, from `at` on, to where the tuple is (struct bpf_sock_tuple).
@@ -29,17 +49,26 @@ pub(crate) fn of_sockets() -> Vec<u64> {
             code(0x2d, 2, 8, over, 0),
         ]
     };
-    let look = [
+    let mut look = vec![
         code(0xbf, 1, 6, 0, 0),
         code(0xbf, 2, 10, 0, 0),
         code(0x07, 2, 0, 0, i32::from(TUPLE)),
         code(0xb7, 4, 0, 0, -1), // this namespace
         code(0xb7, 5, 0, 0, 0),
         code(0x85, 0, 0, 0, 99), // bpf_skc_lookup_tcp
-        code(0x15, 0, 0, 2, 0),
+        code(
+            0x15,
+            0,
+            0,
+            i16::try_from(found.len() + 2).expect("a short program"),
+            0,
+        ),
+    ];
+    look.extend(found);
+    look.extend([
         code(0xbf, 1, 0, 0, 0),
         code(0x85, 0, 0, 0, 86), // bpf_sk_release
-    ];
+    ]);
     let mut v6: Vec<u64> = copy(22, 9).chain([code(0xb7, 3, 0, 0, 36)]).collect();
     v6.splice(0..0, room(58, v6.len() + look.len()));
     let mut v4: Vec<u64> = copy(26, 3).collect();
@@ -53,7 +82,7 @@ pub(crate) fn of_sockets() -> Vec<u64> {
         code(0x61, 7, 6, 0, 0), // r7 = data
         code(0x61, 8, 6, 4, 0), // r8 = data_end
     ];
-    all.extend(room(38, 2 + v4.len() + v6.len() + look.len()));
+    all.extend(room(54, 2 + v4.len() + v6.len() + look.len()));
     all.extend([code(0x69, 3, 7, 12, 0), code(0x55, 3, 0, over, ipv4)]);
     all.extend(v4);
     all.extend(v6);

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     PassAll(Mode),
     /// An XDP program that looks for the socket and drops.
     Question,
+    /// The same that also asks whoever listens about SYN cookies.
+    Cookies,
     /// An XDP program that passes this source and nothing else.
     Only(Ipv4Addr),
     Pgfw(Mode),
@@ -45,6 +47,7 @@ impl Kind {
             Kind::PassAll(Mode::Native) => "program that passes all, native",
             Kind::PassAll(Mode::Generic) => "program that passes all, generic",
             Kind::Question => "program that looks for a socket and drops",
+            Kind::Cookies => "program that looks for a socket, asks about SYN cookies and drops",
             Kind::Only(_) => "program that knows one address, native",
             Kind::Pgfw(Mode::Native) => "pgfw, native",
             Kind::Pgfw(Mode::Generic) => "pgfw, generic",
@@ -96,6 +99,7 @@ impl<'link> Filter<'link> {
             Kind::DropAll => program(&xdp::always(DROP), Mode::Native),
             Kind::PassAll(mode) => program(&xdp::always(PASS), mode),
             Kind::Question => program(&question::of_sockets(), Mode::Native),
+            Kind::Cookies => program(&question::of_cookies(), Mode::Native),
             Kind::Only(source) => program(&xdp::only(source), Mode::Native),
             Kind::Pgfw(mode) => pgfw(rules, mode),
             Kind::XdpFilter => {
