@@ -124,7 +124,8 @@ impl Logins {
         } else if is_log && !logged_in && line.message.starts_with("connection authenticated:") {
             let login = self.login(&id, &line, at_ms);
             if let Some((identity, method)) = authenticated(&line.message) {
-                if method == "cert" || identity.starts_with("CN=") {
+                // Of every other method it is a name that its user chose: a role may be called `CN=admin`.
+                if method == "cert" {
                     login.client.identity = Some(common_name(identity).unwrap_or(identity).to_owned());
                     login.client.certificate = Some(identity.to_owned());
                 }
@@ -151,6 +152,9 @@ impl Logins {
     /// Logins that the server has let in and of which it has said nothing else by the time that it says something, or is
     /// looked at again.
     pub fn settle(&mut self, cluster: &str, now_ms: i64) -> Vec<Told> {
+        // Whoever goes before it is let in or refused (a scan, a health check) leaves no other line.
+        self.sessions
+            .retain(|_, l| l.stage != Stage::Asking || now_ms.saturating_sub(l.at_ms) < ASKING_MS);
         let mut told = Vec::new();
         for login in self.sessions.values_mut() {
             if login.stage == Stage::Authorized && login.at_ms + SETTLED_MS <= now_ms {
@@ -281,6 +285,9 @@ const LOOKS: u8 = 3;
 /// So long after its word the server has looked role and database up.
 const SETTLED_MS: i64 = 500;
 
+/// The server ends a login that takes longer than `authentication_timeout`, which is ten minutes at most.
+const ASKING_MS: i64 = 11 * 60 * 1_000;
+
 impl Login {
     fn opened(&self, cluster: &str) -> Told {
         Told {
@@ -316,9 +323,8 @@ impl Client {
         });
         self.address = self.address.or(address);
         self.port = self.port.or(line.remote_port);
-        let named = |name: &Option<String>| name.clone().filter(|name| name != "[unknown]");
-        self.role = self.role.take().or_else(|| named(&line.user));
-        self.database = self.database.take().or_else(|| named(&line.dbname));
+        self.role = self.role.take().or_else(|| line.user.clone());
+        self.database = self.database.take().or_else(|| line.dbname.clone());
     }
 }
 
