@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Engine;
 use super::audit::{hexadecimal, now_ms};
 use super::issuers::Issuers;
-use crate::config::{Cluster, Manage};
+use crate::config::{Cluster, ClusterAudit, Config, Manage};
 use crate::failure::Failure;
 use crate::host::sock_diag;
 use crate::observe::audit::{Audit, Event};
@@ -88,6 +88,27 @@ impl Engine {
     }
 }
 
+/// Whose connections are in nobody's log, since the config does not ask for it.
+pub(super) fn unlogged(config: &Config) -> Vec<String> {
+    let line = |cluster: &Cluster| {
+        let name = &cluster.name;
+        let ClusterAudit {
+            connections, json, ..
+        } = &cluster.audit;
+        match (cluster.manage, connections, json) {
+            (Manage::None, ..) => Some(format!(
+                "who connects to {name} is not in the audit log, since pgfw does not write its settings (manage = \"none\")."
+            )),
+            (Manage::Files | Manage::Render, true, true) => None,
+            (Manage::Files | Manage::Render, ..) => Some(format!(
+                "who connects to {name} is not in the audit log; audit = {{ json = true }} in its [[postgres]] section and \
+                 `pgfw reload` put it there, once its server is restarted."
+            )),
+        }
+    };
+    config.postgres.iter().filter_map(line).collect()
+}
+
 /// All clusters' logs.
 #[derive(Debug, Default)]
 pub struct ConnectionLog {
@@ -153,7 +174,7 @@ impl ConnectionLog {
                     cluster.name
                 )),
             };
-            followed.save(paths, &cluster.name);
+            followed.save(paths, &cluster.name, audit);
             let mut lines = watched.lock();
             match complaint {
                 Some(line) => {
@@ -203,10 +224,11 @@ impl Followed {
         }
     }
 
-    /// What is lost of it is found in the log a second time, or not at all: no reason to wait for a disk.
-    fn save(&mut self, paths: &Paths, name: &str) {
+    /// What is lost of it is found in the log a second time: no reason to wait for a disk. What it passes over has to stand in
+    /// the audit log by then, or a daemon that is killed would have read it for nobody.
+    fn save(&mut self, paths: &Paths, name: &str, audit: &Audit) {
         let position = self.server.as_ref().and_then(|(_, log)| log.position());
-        if position.is_none() || position == self.saved && !self.dirty {
+        if position.is_none() || position == self.saved && !self.dirty || !audit.flush(ROUND) {
             return;
         }
         let file = paths.log_position(name);
@@ -277,7 +299,8 @@ impl Followed {
                      known in English only; set lc_messages = 'C'"
                 ));
             }
-            let log = LogFile::new(&server, self.saved.clone(), self.late);
+            let names = server.log_names().map_err(|error| error.to_string())?;
+            let log = LogFile::new(&server, names, self.saved.clone(), self.late);
             self.server = Some((server, log));
         }
         let Some((_, log)) = &mut self.server else {
