@@ -242,16 +242,29 @@ impl Engine {
     /// says of it.
     pub(super) fn counting_certificates(&self) -> Result<Vec<Certificate>, Failure> {
         let mut all = self.ledger.certificates()?;
-        if all.is_empty() {
-            return Ok(all);
+        self.keep_counting(&mut all);
+        Ok(all)
+    }
+
+    pub(super) fn keep_counting(&self, certificates: &mut Vec<Certificate>) {
+        if certificates.is_empty() {
+            return;
         }
         let config = Config::read(&self.paths.config).map_or_else(|_| self.config(), Ok);
         if let Ok(config) = config.as_ref()
             && let Ok(rotation) = super::certificates::store(config).rotation(Authority::Client)
         {
-            all.retain(|c| c.authority != Authority::Client || rotation.counts(c.authority_generation));
+            certificates
+                .retain(|c| c.authority != Authority::Client || rotation.counts(c.authority_generation));
         }
-        Ok(all)
+    }
+
+    /// Some of the ledger's certificates, as [`Engine::facts`] has all of them.
+    pub(super) fn as_they_count(&self, mut certificates: Vec<Certificate>) -> Vec<Certificate> {
+        self.keep_counting(&mut certificates);
+        self.unrecorded
+            .apply(&mut Vec::new(), &mut certificates, Now::read().wall());
+        certificates
     }
 
     /// The control record, as the kernel has it; "everything passes" where nothing is in the kernel.

@@ -9,6 +9,7 @@
 mod client;
 mod corpus;
 mod crashes;
+mod full;
 mod leases;
 mod renewal;
 mod stage;
