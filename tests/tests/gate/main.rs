@@ -11,6 +11,7 @@ mod corpus;
 mod crashes;
 mod full;
 mod leases;
+mod odd;
 mod renewal;
 mod stage;
 mod strangers;
