@@ -71,6 +71,18 @@ impl Ledger {
         Ok(leases)
     }
 
+    /// Those whose certificate ended at `now` or before, and before they did.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn leases_past_certificates(&self, now: WallTime) -> Result<Vec<Lease>, LedgerError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM leases WHERE EXISTS (SELECT 1 FROM certificates c WHERE c.serial = leases.serial \
+             AND c.authority = 'client' AND c.not_after <= ?1 AND c.not_after < leases.end_wall)"
+        );
+        self.rows(&sql, [now.0], read)
+    }
+
     /// Records a lease in the place of the identity's former one of this address.
     ///
     /// # Errors

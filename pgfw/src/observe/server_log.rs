@@ -111,6 +111,10 @@ impl Logins {
             let open = former.into_values().filter(|login| login.stage == Stage::Open);
             return open.map(|login| login.closed(cluster, at_ms)).collect();
         }
+        // A walreceiver, an autovacuum worker and the like end by FATAL too, and are nobody's login.
+        if line.remote_host.is_none() {
+            return Vec::new();
+        }
         self.about_login(cluster, line, at_ms)
     }
 
@@ -123,7 +127,7 @@ impl Logins {
             self.login(&id, &line, at_ms);
         } else if is_log && !logged_in && line.message.starts_with("connection authenticated:") {
             let login = self.login(&id, &line, at_ms);
-            if let Some((identity, method)) = authenticated(&line.message) {
+            if let Some((identity, method)) = proven(&line.message) {
                 // Of every other method it is a name that its user chose: a role may be called `CN=admin`.
                 if method == "cert" {
                     login.client.identity = Some(common_name(identity).unwrap_or(identity).to_owned());
@@ -328,10 +332,14 @@ impl Client {
     }
 }
 
-/// `connection authenticated: identity="CN=alice" method=cert (/etc/…/pg_hba.conf:7)`. The name may hold anything, a quote
-/// and ` method=` too; the method and the place behind it are the server's, and a path of pgfw's holds no such words.
-fn authenticated(message: &str) -> Option<(&str, &str)> {
-    let rest = message.strip_prefix("connection authenticated: identity=\"")?;
+/// `connection authenticated: identity="CN=alice" method=cert (/etc/…/pg_hba.conf:7)`; `user=` from 16 on, where nothing was
+/// proven. The name may hold anything, a quote and ` method=` too; the method and the place behind it are the server's, and a
+/// path of pgfw's holds no such words.
+fn proven(message: &str) -> Option<(&str, &str)> {
+    let rest = message.strip_prefix("connection authenticated: ")?;
+    let rest = rest
+        .strip_prefix("identity=\"")
+        .or_else(|| rest.strip_prefix("user=\""))?;
     let (identity, behind) = rest.rsplit_once("\" method=")?;
     Some((identity, behind.split(' ').next()?))
 }

@@ -66,6 +66,8 @@ pub struct Engine {
     /// For whom this is done, as the audit log names them.
     pub(super) asking: crate::observe::audit::By,
     pub(super) watched: super::connection_log::Watched,
+    /// Leases whose end with their certificate the audit log has.
+    pub(super) leases_said_over: std::collections::HashSet<i64>,
 }
 
 /// What the ledger says, with what it could not take yet.
@@ -154,6 +156,7 @@ impl Engine {
             audit: super::audit::open(paths),
             asking: super::audit::myself(),
             watched: super::connection_log::Watched::default(),
+            leases_said_over: std::collections::HashSet::new(),
         })
     }
 

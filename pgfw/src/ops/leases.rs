@@ -126,8 +126,16 @@ impl Engine {
             return Err(failure);
         }
         step(Step::LeaseInKernel);
-        self.say_lease(&LeaseEvent::Granted { lease: &put.lease });
-        self.state_of(holder, &put.lease, now)
+        let state = self.state_of(holder, &put.lease, now);
+        let until = match &state {
+            Ok(state) => state.until.clone(),
+            Err(_) => put.lease.end.wall.rfc3339(),
+        };
+        self.say_lease(&LeaseEvent::Granted {
+            lease: &put.lease,
+            until: &until,
+        });
+        state
     }
 
     /// Whether there are as many others as there may be. Those that open nothing any more are looked for only where rows

@@ -257,10 +257,14 @@ fn a_handshake_that_failed_for_its_certificate_is_a_refusal() {
 /// Of what is not a certificate's, the name is its user's to choose.
 #[test]
 fn p43_a_role_that_is_called_like_a_subject_has_no_certificate() {
-    for method in ["scram-sha-256", "peer", "ident"] {
+    for (what, method) in [
+        ("identity", "scram-sha-256"),
+        ("identity", "peer"),
+        ("user", "trust"),
+    ] {
         let mut server = Server::new();
         let line =
-            format!("connection authenticated: identity=\"CN=admin\" method={method} (/etc/pg_hba.conf:7)");
+            format!("connection authenticated: {what}=\"CN=admin\" method={method} (/etc/pg_hba.conf:7)");
         server.says("a", 1, &line, json!({ "user": "CN=admin" }));
         server.says("a", 1, "connection authorized: user=CN=admin", json!({}));
         server.settles();
@@ -270,6 +274,25 @@ fn p43_a_role_that_is_called_like_a_subject_has_no_certificate() {
         assert_eq!(client.method.as_deref(), Some(method));
         assert_eq!((&client.certificate, &client.identity), (&None, &None));
         assert!(server.logins.without_serial().is_empty());
+    }
+}
+
+/// A standby whose primary is away says this every five seconds, with neither client nor `ps`.
+#[test]
+fn p42_what_is_no_client_of_the_servers_is_no_login() {
+    for backend in ["walreceiver", "autovacuum worker", "background worker", "startup"] {
+        let mut server = Server::new();
+        let more = json!({
+            "remote_host": null, "remote_port": null, "ps": null, "error_severity": "FATAL", "backend_type": backend,
+            "state_code": "08006",
+        });
+        server.says(
+            "w",
+            1,
+            "could not connect to the primary server: connection refused",
+            more,
+        );
+        assert_eq!(server.names(), Vec::<&str>::new(), "{backend}");
     }
 }
 
