@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Engine;
 use super::audit::{hexadecimal, now_ms};
 use super::issuers::Issuers;
-use crate::config::{Cluster, ClusterAudit, Config, Manage};
+use crate::config::{Cluster, Manage};
 use crate::failure::Failure;
 use crate::host::sock_diag;
 use crate::observe::audit::{Audit, Event};
@@ -86,27 +86,6 @@ impl Engine {
     pub(super) fn known_serials(&self) -> Result<Issuers, Failure> {
         Issuers::of(&self.reach()?, &self.ledger)
     }
-}
-
-/// Whose connections are in nobody's log, since the config does not ask for it.
-pub(super) fn unlogged(config: &Config) -> Vec<String> {
-    let line = |cluster: &Cluster| {
-        let name = &cluster.name;
-        let ClusterAudit {
-            connections, json, ..
-        } = &cluster.audit;
-        match (cluster.manage, connections, json) {
-            (Manage::None, ..) => Some(format!(
-                "who connects to {name} is not in the audit log, since pgfw does not write its settings (manage = \"none\")."
-            )),
-            (Manage::Files | Manage::Render, true, true) => None,
-            (Manage::Files | Manage::Render, ..) => Some(format!(
-                "who connects to {name} is not in the audit log; audit = {{ json = true }} in its [[postgres]] section and \
-                 `pgfw reload` put it there, once its server is restarted."
-            )),
-        }
-    };
-    config.postgres.iter().filter_map(line).collect()
 }
 
 /// All clusters' logs.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Engine;
-use super::connection_log::unlogged;
+use super::attention::unlogged;
 use super::guard::admits;
 use crate::api::{self, DaemonState, Pending, State, Status};
 use crate::clock::Now;

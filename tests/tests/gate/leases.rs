@@ -149,7 +149,9 @@ fn p35_the_audit_log_has_a_leases_end_with_its_certificate() {
     stage.lease(&site.client, &other);
     stage.pgfw.ok(&["cert", "revoke", &other.serial]);
     let revoked = eventually("another's end", PATIENCE, || {
-        records("lease_ended").into_iter().find(|r| r["serial"] == other.serial.as_str())
+        records("lease_ended")
+            .into_iter()
+            .find(|r| r["serial"] == other.serial.as_str())
     });
     assert_eq!(revoked["reason"], "its certificate is revoked");
     assert_eq!(records("lease_ended").len(), 2);
