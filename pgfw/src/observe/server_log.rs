@@ -190,7 +190,10 @@ impl Logins {
 
     /// The number of a process's certificate, in the ledger's form, and whose it is.
     pub fn know(&mut self, pid: i32, serial: &str, identity: Option<&str>) {
-        for login in self.sessions.values_mut().filter(|l| l.pid == pid) {
+        // A number that the system gave again before the former one's end was read is not the former one's.
+        let meant =
+            |l: &&mut Login| l.pid == pid && l.client.certificate.is_some() && l.client.serial.is_none();
+        for login in self.sessions.values_mut().filter(meant) {
             login.client.serial = Some(serial.to_owned());
             if let Some(identity) = identity {
                 login.client.identity = Some(identity.to_owned());

@@ -341,3 +341,26 @@ fn who_never_logs_in_is_forgotten() {
     assert_eq!(logins.settle("main", much_later).len(), 1, "who is in stays");
     assert_eq!(logins.sessions.len(), 1);
 }
+
+/// A process's number that is given again before the end of the former session was read.
+#[test]
+fn p40_a_serial_is_of_the_session_it_was_asked_for() {
+    let mut server = Server::new();
+    for (id, serial) in [("a", "aa"), ("b", "bb")] {
+        server.says(id, 1, ALICE, json!({ "user": "alice" }));
+        server.says(id, 1, "connection authorized: user=alice", json!({}));
+        server.logins.know(7, serial, Some("alice"));
+    }
+    server.says("p", 1, "connection authorized: user=password", json!({}));
+    server.logins.know(7, "cc", Some("eve"));
+    server.settles();
+    let of: Vec<_> = server
+        .told
+        .iter()
+        .map(|event| match event {
+            Event::ConnectionOpened { client, .. } => client.serial.as_deref(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(of, [Some("aa"), Some("bb"), None]);
+}
