@@ -357,9 +357,11 @@ fn p40_a_serial_is_of_the_session_it_was_asked_for() {
     let of: Vec<_> = server
         .told
         .iter()
-        .map(|event| match event {
-            Event::ConnectionOpened { client, .. } => client.serial.as_deref(),
-            other => panic!("{other:?}"),
+        .map(|event| {
+            let Event::ConnectionOpened { client, .. } = event else {
+                panic!("{event:?}")
+            };
+            client.serial.as_deref()
         })
         .collect();
     assert_eq!(of, [Some("aa"), Some("bb"), None]);
