@@ -15,6 +15,7 @@ pub mod failure;
 pub mod fault;
 pub mod gate;
 pub mod host;
+mod invisible;
 mod journal;
 pub mod ledger;
 pub mod observe;

@@ -259,6 +259,9 @@ pub struct Status {
     pub ends: Vec<Ends>,
     /// What a person should look at, each with what to do.
     pub attention: Vec<String>,
+    /// Whose connections the audit log does not have, as the config says it, each with what to do.
+    #[serde(default)]
+    pub unlogged: Vec<String>,
     pub networks_open: usize,
     /// What the prefixes of the policy that judges take.
     #[serde(default)]

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::api::Flow;
 use crate::failure::Failure;
+use crate::invisible::is_invisible;
 
 /// Prints JSON, pretty on a terminal.
 pub(super) fn json(value: &impl Serialize) {
@@ -46,16 +47,11 @@ pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) 
 }
 
 /// A name that somebody else chose, for a terminal: what would move the cursor, break the line, or turn the order in which
-/// it reads (Unicode's bidirectional and invisible format characters, UAX #9) is written as a number.
+/// it reads is written as a number.
 pub(super) fn printable(text: &str) -> String {
-    let invisible = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-    };
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        if invisible(c) {
+        if is_invisible(c) {
             shown.extend(c.escape_unicode());
         } else {
             shown.push(c);

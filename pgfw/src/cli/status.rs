@@ -69,6 +69,9 @@ impl Status {
                 .map_or_else(String::new, |since| format!(", begun {since}"));
             println!("  policy    {}, {hash}, {kept}{since}", policy.generation);
         }
+        for line in &status.unlogged {
+            println!("  log       {line}");
+        }
         if status.state != State::Off {
             println!("  networks  {} open", status.networks_open);
         }

@@ -35,6 +35,24 @@ impl Ledger {
         Ok(self.rows(&sql, [serial], read_certificate)?.into_iter().next())
     }
 
+    /// Those of one name, oldest first.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn certificates_of(&self, name: &str) -> Result<Vec<Certificate>, LedgerError> {
+        let sql = format!("{CERTIFICATES} WHERE c.name = ?1 ORDER BY c.issued, c.rowid");
+        self.rows(&sql, [name], read_certificate)
+    }
+
+    /// Those by which leases are held.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn certificates_of_leases(&self) -> Result<Vec<Certificate>, LedgerError> {
+        let sql = format!("{CERTIFICATES} WHERE c.serial IN (SELECT serial FROM leases)");
+        self.rows(&sql, [], read_certificate)
+    }
+
     /// # Errors
     /// [`LedgerError::SerialTaken`]; [`LedgerError`]
     pub fn record_certificate(&mut self, certificate: &Certificate) -> Result<(), LedgerError> {

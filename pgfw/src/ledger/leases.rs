@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use rusqlite::{Row, Transaction, params};
 
 use super::entries::read_end;
@@ -29,6 +30,57 @@ impl Ledger {
         let mut leases = self.rows(&format!("SELECT {COLUMNS} FROM leases"), [], read)?;
         leases.sort_by(|a, b| (a.address, &a.identity).cmp(&(b.address, &b.identity)));
         Ok(leases)
+    }
+
+    /// The identity's lease of this address, ended or not.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn lease(&self, identity: &str, address: IpAddr) -> Result<Option<Lease>, LedgerError> {
+        let sql = format!("SELECT {COLUMNS} FROM leases WHERE identity = ?1 AND address = ?2");
+        let found = self.rows(&sql, params![identity, address.to_string()], read)?;
+        Ok(found.into_iter().next())
+    }
+
+    /// How many there are, ended ones included: of all, and of one identity.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn count_leases(&self, identity: &str) -> Result<(usize, usize), LedgerError> {
+        let counted = self.rows(
+            "SELECT (SELECT count(*) FROM leases), (SELECT count(*) FROM leases WHERE identity = ?1)",
+            [identity],
+            |row| Ok((row.get::<_, u32>(0)?, row.get::<_, u32>(1)?)),
+        )?;
+        let (all, own) = counted.first().copied().unwrap_or_default();
+        let count = |n| usize::try_from(n).unwrap_or(usize::MAX);
+        Ok((count(all), count(own)))
+    }
+
+    /// Those inside a network.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn leases_within(&self, net: &IpNet) -> Result<Vec<Lease>, LedgerError> {
+        if net.prefix_len() == net.max_prefix_len() {
+            let sql = format!("SELECT {COLUMNS} FROM leases WHERE address = ?1");
+            return self.rows(&sql, [net.addr().to_string()], read);
+        }
+        let mut leases = self.leases()?;
+        leases.retain(|lease| net.contains(&lease.address));
+        Ok(leases)
+    }
+
+    /// Those whose certificate ended at `now` or before, and before they did.
+    ///
+    /// # Errors
+    /// [`LedgerError`]
+    pub fn leases_past_certificates(&self, now: WallTime) -> Result<Vec<Lease>, LedgerError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM leases WHERE EXISTS (SELECT 1 FROM certificates c WHERE c.serial = leases.serial \
+             AND c.authority = 'client' AND c.not_after <= ?1 AND c.not_after < leases.end_wall)"
+        );
+        self.rows(&sql, [now.0], read)
     }
 
     /// Records a lease in the place of the identity's former one of this address.

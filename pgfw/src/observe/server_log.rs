@@ -111,6 +111,10 @@ impl Logins {
             let open = former.into_values().filter(|login| login.stage == Stage::Open);
             return open.map(|login| login.closed(cluster, at_ms)).collect();
         }
+        // A walreceiver, an autovacuum worker and the like end by FATAL too, and are nobody's login.
+        if line.remote_host.is_none() {
+            return Vec::new();
+        }
         self.about_login(cluster, line, at_ms)
     }
 
@@ -123,8 +127,9 @@ impl Logins {
             self.login(&id, &line, at_ms);
         } else if is_log && !logged_in && line.message.starts_with("connection authenticated:") {
             let login = self.login(&id, &line, at_ms);
-            if let Some((identity, method)) = authenticated(&line.message) {
-                if method == "cert" || identity.starts_with("CN=") {
+            if let Some((identity, method)) = proven(&line.message) {
+                // Of every other method it is a name that its user chose: a role may be called `CN=admin`.
+                if method == "cert" {
                     login.client.identity = Some(common_name(identity).unwrap_or(identity).to_owned());
                     login.client.certificate = Some(identity.to_owned());
                 }
@@ -151,6 +156,9 @@ impl Logins {
     /// Logins that the server has let in and of which it has said nothing else by the time that it says something, or is
     /// looked at again.
     pub fn settle(&mut self, cluster: &str, now_ms: i64) -> Vec<Told> {
+        // Whoever goes before it is let in or refused (a scan, a health check) leaves no other line.
+        self.sessions
+            .retain(|_, l| l.stage != Stage::Asking || now_ms.saturating_sub(l.at_ms) < ASKING_MS);
         let mut told = Vec::new();
         for login in self.sessions.values_mut() {
             if login.stage == Stage::Authorized && login.at_ms + SETTLED_MS <= now_ms {
@@ -182,7 +190,10 @@ impl Logins {
 
     /// The number of a process's certificate, in the ledger's form, and whose it is.
     pub fn know(&mut self, pid: i32, serial: &str, identity: Option<&str>) {
-        for login in self.sessions.values_mut().filter(|l| l.pid == pid) {
+        // A number that the system gave again before the former one's end was read is not the former one's.
+        let meant =
+            |l: &&mut Login| l.pid == pid && l.client.certificate.is_some() && l.client.serial.is_none();
+        for login in self.sessions.values_mut().filter(meant) {
             login.client.serial = Some(serial.to_owned());
             if let Some(identity) = identity {
                 login.client.identity = Some(identity.to_owned());
@@ -281,6 +292,9 @@ const LOOKS: u8 = 3;
 /// So long after its word the server has looked role and database up.
 const SETTLED_MS: i64 = 500;
 
+/// The server ends a login that takes longer than `authentication_timeout`, which is ten minutes at most.
+const ASKING_MS: i64 = 11 * 60 * 1_000;
+
 impl Login {
     fn opened(&self, cluster: &str) -> Told {
         Told {
@@ -316,16 +330,19 @@ impl Client {
         });
         self.address = self.address.or(address);
         self.port = self.port.or(line.remote_port);
-        let named = |name: &Option<String>| name.clone().filter(|name| name != "[unknown]");
-        self.role = self.role.take().or_else(|| named(&line.user));
-        self.database = self.database.take().or_else(|| named(&line.dbname));
+        self.role = self.role.take().or_else(|| line.user.clone());
+        self.database = self.database.take().or_else(|| line.dbname.clone());
     }
 }
 
-/// `connection authenticated: identity="CN=alice" method=cert (/etc/…/pg_hba.conf:7)`. The name may hold anything, a quote
-/// and ` method=` too; the method and the place behind it are the server's, and a path of pgfw's holds no such words.
-fn authenticated(message: &str) -> Option<(&str, &str)> {
-    let rest = message.strip_prefix("connection authenticated: identity=\"")?;
+/// `connection authenticated: identity="CN=alice" method=cert (/etc/…/pg_hba.conf:7)`; `user=` from 16 on, where nothing was
+/// proven. The name may hold anything, a quote and ` method=` too; the method and the place behind it are the server's, and a
+/// path of pgfw's holds no such words.
+fn proven(message: &str) -> Option<(&str, &str)> {
+    let rest = message.strip_prefix("connection authenticated: ")?;
+    let rest = rest
+        .strip_prefix("identity=\"")
+        .or_else(|| rest.strip_prefix("user=\""))?;
     let (identity, behind) = rest.rsplit_once("\" method=")?;
     Some((identity, behind.split(' ').next()?))
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::Engine;
 use crate::clock::Now;
-use crate::config::Config;
+use crate::config::{Cluster, ClusterAudit, Config, Manage};
 use crate::failure::Failure;
 use crate::host::sock_diag::{self, State};
 use crate::ledger::types::{Authority, EntryKind};
@@ -169,6 +169,27 @@ impl Engine {
             })
             .collect())
     }
+}
+
+/// Whose connections are in nobody's log, since the config does not ask for it.
+pub(super) fn unlogged(config: &Config) -> Vec<String> {
+    let line = |cluster: &Cluster| {
+        let name = &cluster.name;
+        let ClusterAudit {
+            connections, json, ..
+        } = &cluster.audit;
+        match (cluster.manage, connections, json) {
+            (Manage::None, ..) => Some(format!(
+                "who connects to {name} is not in the audit log, since pgfw does not write its settings (manage = \"none\")."
+            )),
+            (Manage::Files | Manage::Render, true, true) => None,
+            (Manage::Files | Manage::Render, ..) => Some(format!(
+                "who connects to {name} is not in the audit log; audit = {{ json = true }} in its [[postgres]] section and \
+                 `pgfw reload` put it there, once its server is restarted."
+            )),
+        }
+    };
+    config.postgres.iter().filter_map(line).collect()
 }
 
 /// An authority that is being replaced is not to be forgotten half way.

@@ -10,10 +10,11 @@ use super::engine::requester;
 use crate::api::AddEntry;
 use crate::clock::Now;
 use crate::config::{AuditLog, Config};
-use crate::ledger::types::Certificate;
-use crate::observe::audit::{Audit, By, Change, Event, Settings};
+use crate::ledger::types::{Authority, Certificate};
+use crate::observe::audit::{Audit, AuthorityChange, By, Change, Event, RulesChange, Settings};
 use crate::paths::Paths;
 use crate::pki::Selection;
+use crate::postgres::{Applied, Released, Settled, Verdict};
 
 /// What the daemon does of its own accord.
 const OWN_ACCORD: &str = "pgfw";
@@ -89,6 +90,32 @@ impl Engine {
         }
     }
 
+    pub(super) fn say_authority(&self, change: AuthorityChange, authority: Authority, generation: u32) {
+        self.audit.record(&Event::AuthorityChanged {
+            change,
+            authority: authority.as_str(),
+            generation,
+            by: self.asking.clone(),
+        });
+    }
+
+    pub(super) fn say_applied(&self, applied: &Applied) {
+        if applied.unchanged {
+            return;
+        }
+        let change = match applied.undoes_itself {
+            Some(_) => RulesChange::OnTrial,
+            None => RulesChange::Applied,
+        };
+        say_rules(
+            &self.audit,
+            change,
+            &applied.cluster,
+            Some(applied.generation),
+            self.asking.clone(),
+        );
+    }
+
     /// Of the policy as a whole. `old`: the hash of what judged before.
     pub(super) fn say_policy(&self, change: Change, old: Option<String>) {
         self.configure_audit();
@@ -159,6 +186,41 @@ impl Engine {
             by,
         }
     }
+}
+
+/// What became of an apply that waited for its confirmation, or was cut off.
+pub(super) fn say_settled(paths: &Paths, settled: &Settled, verdict: Verdict) {
+    let (change, cluster, generation) = match settled {
+        Settled::Kept { cluster, generation } => (RulesChange::Confirmed, cluster, Some(*generation)),
+        Settled::Undone { cluster, back_to, .. } => (RulesChange::RolledBack, cluster, *back_to),
+        Settled::Nothing { .. } | Settled::Waits(_) => return,
+    };
+    let by = match verdict {
+        Verdict::Due => own_accord(),
+        Verdict::Keep | Verdict::Undo => myself(),
+    };
+    say_rules(&open(paths), change, cluster, generation, by);
+}
+
+pub(super) fn say_released(paths: &Paths, released: &Released) {
+    if !released.unchanged {
+        say_rules(
+            &open(paths),
+            RulesChange::Released,
+            &released.cluster,
+            None,
+            myself(),
+        );
+    }
+}
+
+fn say_rules(audit: &Audit, change: RulesChange, cluster: &str, generation: Option<u32>, by: By) {
+    audit.record(&Event::RulesChanged {
+        change,
+        cluster: cluster.to_owned(),
+        generation,
+        by,
+    });
 }
 
 /// Before it is known what the policy that runs says, the file decides.

@@ -9,6 +9,8 @@ use super::revoke::Reach;
 use crate::clock::Now;
 use crate::config::{Cluster, Config, Identity};
 use crate::failure::{Code, Failure};
+use crate::ledger::types::Authority;
+use crate::observe::audit::AuthorityChange;
 use crate::pki::{
     self, AuthorityInfo, Bundle, BundleTarget, CrlTargets, Issued, P12, Publication, Store, Trust,
 };
@@ -66,7 +68,16 @@ impl Engine {
             crl_ttl: config.pki.crl_ttl,
             requester,
         };
-        let made = pki::init(&store, &mut self.ledger, &request, Now::read().wall())?;
+        let there = |authority| store.generations_there(authority).unwrap_or_default();
+        let before = Authority::ALL.map(|authority| (authority, there(authority)));
+        let made = pki::init(&store, &mut self.ledger, &request, Now::read().wall());
+        // Also of one that was made before the other failed.
+        for (authority, before) in before {
+            for generation in there(authority).into_iter().filter(|g| !before.contains(g)) {
+                self.say_authority(AuthorityChange::Made, authority, generation);
+            }
+        }
+        let made = made?;
         self.publish_crls(&self.reach()?)?;
         Ok(made)
     }

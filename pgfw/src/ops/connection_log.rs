@@ -153,7 +153,7 @@ impl ConnectionLog {
                     cluster.name
                 )),
             };
-            followed.save(paths, &cluster.name);
+            followed.save(paths, &cluster.name, audit);
             let mut lines = watched.lock();
             match complaint {
                 Some(line) => {
@@ -203,10 +203,11 @@ impl Followed {
         }
     }
 
-    /// What is lost of it is found in the log a second time, or not at all: no reason to wait for a disk.
-    fn save(&mut self, paths: &Paths, name: &str) {
+    /// What is lost of it is found in the log a second time: no reason to wait for a disk. What it passes over has to stand in
+    /// the audit log by then, or a daemon that is killed would have read it for nobody.
+    fn save(&mut self, paths: &Paths, name: &str, audit: &Audit) {
         let position = self.server.as_ref().and_then(|(_, log)| log.position());
-        if position.is_none() || position == self.saved && !self.dirty {
+        if position.is_none() || position == self.saved && !self.dirty || !audit.flush(ROUND) {
             return;
         }
         let file = paths.log_position(name);
@@ -277,7 +278,8 @@ impl Followed {
                      known in English only; set lc_messages = 'C'"
                 ));
             }
-            let log = LogFile::new(&server, self.saved.clone(), self.late);
+            let names = server.log_names().map_err(|error| error.to_string())?;
+            let log = LogFile::new(&server, names, self.saved.clone(), self.late);
             self.server = Some((server, log));
         }
         let Some((_, log)) = &mut self.server else {

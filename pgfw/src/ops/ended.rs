@@ -1,5 +1,7 @@
 //! What has ended is forgotten, and said.
 
+use std::collections::HashSet;
+
 use super::Engine;
 use super::lease_events::{LeaseEnd, LeaseEvent};
 use crate::clock::Now;
@@ -16,12 +18,21 @@ impl Engine {
         for entry in self.ledger.prune(&Now::read(), &self.boot_id)? {
             tracing::info!(net = %entry.net, kind = ?entry.kind, "ended");
         }
+        // They stay until their own time, since a clock that is set back makes the certificate count again.
+        let past = self.ledger.leases_past_certificates(Now::read().wall())?;
+        let said = std::mem::take(&mut self.leases_said_over);
+        for lease in past.iter().filter(|lease| !said.contains(&lease.id)) {
+            let how = LeaseEnd::Certificate;
+            self.say_lease(&LeaseEvent::Ended { lease, how });
+        }
+        let said: HashSet<i64> = past.iter().map(|lease| lease.id).collect();
         let PrunedLeases { over, revoked } = self.ledger.prune_leases(&Now::read(), &self.boot_id)?;
         for (leases, how) in [(over, LeaseEnd::Time), (revoked, LeaseEnd::Revoked)] {
-            for lease in &leases {
+            for lease in leases.iter().filter(|lease| !said.contains(&lease.id)) {
                 self.say_lease(&LeaseEvent::Ended { lease, how });
             }
         }
+        self.leases_said_over = said;
         // What has ended counted no more.
         let after = self.ledger.version()?;
         if let Some(settled) = &mut self.settled

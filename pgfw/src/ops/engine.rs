@@ -66,6 +66,8 @@ pub struct Engine {
     /// For whom this is done, as the audit log names them.
     pub(super) asking: crate::observe::audit::By,
     pub(super) watched: super::connection_log::Watched,
+    /// Leases whose end with their certificate the audit log has.
+    pub(super) leases_said_over: std::collections::HashSet<i64>,
 }
 
 /// What the ledger says, with what it could not take yet.
@@ -154,6 +156,7 @@ impl Engine {
             audit: super::audit::open(paths),
             asking: super::audit::myself(),
             watched: super::connection_log::Watched::default(),
+            leases_said_over: std::collections::HashSet::new(),
         })
     }
 
@@ -242,16 +245,29 @@ impl Engine {
     /// says of it.
     pub(super) fn counting_certificates(&self) -> Result<Vec<Certificate>, Failure> {
         let mut all = self.ledger.certificates()?;
-        if all.is_empty() {
-            return Ok(all);
+        self.keep_counting(&mut all);
+        Ok(all)
+    }
+
+    pub(super) fn keep_counting(&self, certificates: &mut Vec<Certificate>) {
+        if certificates.is_empty() {
+            return;
         }
         let config = Config::read(&self.paths.config).map_or_else(|_| self.config(), Ok);
         if let Ok(config) = config.as_ref()
             && let Ok(rotation) = super::certificates::store(config).rotation(Authority::Client)
         {
-            all.retain(|c| c.authority != Authority::Client || rotation.counts(c.authority_generation));
+            certificates
+                .retain(|c| c.authority != Authority::Client || rotation.counts(c.authority_generation));
         }
-        Ok(all)
+    }
+
+    /// Some of the ledger's certificates, as [`Engine::facts`] has all of them.
+    pub(super) fn as_they_count(&self, mut certificates: Vec<Certificate>) -> Vec<Certificate> {
+        self.keep_counting(&mut certificates);
+        self.unrecorded
+            .apply(&mut Vec::new(), &mut certificates, Now::read().wall());
+        certificates
     }
 
     /// The control record, as the kernel has it; "everything passes" where nothing is in the kernel.

@@ -4,8 +4,8 @@ use sha2::{Digest, Sha256};
 
 use super::Engine;
 use super::certificates::store;
+use super::holder::{Holder, no_gate};
 use super::lease_events::LeaseEvent;
-use super::leases::{Holder, no_gate};
 use super::renewal::{REQUESTER, RETRY_NS, signed_by_signing};
 use crate::api::{AskRenewal, GivenMaterial, Material, RenewedClient};
 use crate::clock::{BootTime, Now, WallTime};
@@ -89,7 +89,12 @@ impl Engine {
             ttl: config.pki.server_ttl,
             requester: REQUESTER,
         };
+        let first = store.server_pair(GATE)?.is_none();
         let issued = pki::issue_server(store, &mut self.ledger, &request, Now::read().wall())?;
+        match first {
+            true => self.say_issued(&issued.certificate),
+            false => self.say_renewed(&issued.certificate, REQUESTER),
+        }
         let serial = issued.certificate.serial;
         tracing::info!(serial, "the gate has a new certificate");
         self.standing_pair(store, None, |_, _| true)?.ok_or_else(no_gate)
@@ -152,9 +157,8 @@ impl Engine {
             source,
         } = holder;
         let by_gate = format!("gate {source}");
-        let recent = self.ledger.certificates()?.into_iter().any(|c| {
+        let recent = self.ledger.certificates_of(&identity.name)?.into_iter().any(|c| {
             c.authority == Authority::Client
-                && c.name == identity.name
                 && c.requester.starts_with("gate ")
                 && now.wall().0 - c.issued.0 < BETWEEN_RENEWALS
         });
@@ -176,11 +180,12 @@ impl Engine {
             reason: Some(&format!("renews {}", certificate.serial)),
         };
         let next = pki::issue_next(&store, &mut self.ledger, &request, now.wall())?;
-        self.refresh()?;
+        // It is issued, whatever becomes of the tables and the answer.
         self.say_lease(&LeaseEvent::Renewed {
             source: *source,
             next: &next,
         });
+        self.refresh()?;
         Ok(RenewedClient {
             identity: next.name,
             serial: next.serial,

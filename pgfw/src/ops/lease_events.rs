@@ -12,6 +12,8 @@ use crate::observe::audit::{By, Event};
 pub(super) enum LeaseEvent<'a> {
     Granted {
         lease: &'a Lease,
+        /// Its end, or its certificate's.
+        until: &'a str,
     },
     /// Only who has shown a certificate that a client authority of this host signed gets as far as to be refused here.
     Refused {
@@ -35,6 +37,8 @@ pub(super) enum LeaseEvent<'a> {
 pub(super) enum LeaseEnd {
     /// Its time has come.
     Time,
+    /// Its certificate has ended, and it with it.
+    Certificate,
     /// Its certificate is revoked; the filter heard of it with the revocation.
     Revoked,
     /// Its holder gave it back.
@@ -45,6 +49,7 @@ impl LeaseEnd {
     fn as_str(self) -> &'static str {
         match self {
             LeaseEnd::Time => "its time has come",
+            LeaseEnd::Certificate => "its certificate has ended",
             LeaseEnd::Revoked => "its certificate is revoked",
             LeaseEnd::GivenBack => "given back",
         }
@@ -55,11 +60,11 @@ impl Engine {
     /// The one way out of everything that is told of the gate: to the audit log, which hands it to the journal.
     pub(super) fn say_lease(&self, event: &LeaseEvent<'_>) {
         self.audit().record(&match event {
-            LeaseEvent::Granted { lease } => Event::LeaseGranted {
+            LeaseEvent::Granted { lease, until } => Event::LeaseGranted {
                 identity: lease.identity.clone(),
                 serial: lease.serial.clone(),
                 source: lease.address,
-                until: lease.end.wall.rfc3339(),
+                until: (*until).to_owned(),
             },
             LeaseEvent::Refused {
                 what,

@@ -3,39 +3,28 @@
 //! The gate is believed in nothing but the source of a connection. What it hands on is verified again here, against
 //! authorities, lists and the ledger, so a gate in the wrong hands opens what a certificate that it has seen could open.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::Engine;
-use super::certificates::store;
+use super::engine::Facts;
+use super::holder::Holder;
 use super::lease_events::{LeaseEnd, LeaseEvent};
-use crate::api::{AskLease, GivenBack, LeaseState, Proven};
+use crate::api::{AskLease, GivenBack, LeaseState};
 use crate::clock::{Now, WallTime};
-use crate::config::{Config, Gate, Identity};
+use crate::config::Config;
 use crate::failure::{Code, Explain, Failure};
 use crate::fault::{Step, step};
-use crate::ledger::types::{Authority, Certificate, EntryEnd, Lease, NewLease};
-use crate::pki::ClientVerifier;
-use crate::policy::{self, Answer, Origin};
+use crate::ledger::types::{EntryEnd, Lease, NewLease};
+use crate::policy::{self, Answer};
 
 /// Addresses that one identity may hold at a time: a stolen certificate opens no more.
 pub const LEASES_PER_IDENTITY: usize = 64;
 
 /// Leases of all identities together.
 pub const LEASES: usize = 16_384;
-
-/// Who stands at the gate.
-#[derive(Debug)]
-pub(super) struct Holder {
-    pub(super) config: Config,
-    pub(super) gate: Gate,
-    pub(super) identity: Identity,
-    pub(super) certificate: Certificate,
-    pub(super) source: IpAddr,
-}
 
 impl Engine {
     /// Opens the source's address, or goes on with what it has.
@@ -79,7 +68,7 @@ impl Engine {
         let gone = self.ledger.remove_lease(&holder.identity.name, address)?;
         step(Step::LeaseRecorded);
         if let Some(lease) = gone {
-            let apply = |facts: &mut super::engine::Facts| facts.leases.retain(|l| l.id != lease.id);
+            let apply = |facts: &mut Facts| facts.leases.retain(|l| l.id != lease.id);
             self.refresh_after(&net, apply, before, &now)?;
             self.say_lease(&LeaseEvent::Ended {
                 lease: &lease,
@@ -105,15 +94,8 @@ impl Engine {
         }
         let net = IpNet::from(address);
         self.not_denied(holder, now)?;
-        let live = self.live_leases(&holder.config, now)?;
-        let others = live
-            .iter()
-            .filter(|l| !(l.identity == holder.identity.name && l.address == address));
-        if others.clone().count() >= LEASES {
-            return Err(refused(Why::Full).into());
-        }
-        if others.filter(|l| l.identity == holder.identity.name).count() >= LEASES_PER_IDENTITY {
-            return Err(refused(Why::TooMany).into());
+        if let Some(why) = self.no_room(holder, now)? {
+            return Err(refused(why).into());
         }
         let longest = holder.gate.lease;
         let lasts = seconds.map_or(longest, |s| Duration::from_secs(s.max(1)).min(longest));
@@ -128,11 +110,15 @@ impl Engine {
         self.record_what_was_not()?;
         let put = self.ledger.put_lease(&new, now.wall())?;
         step(Step::LeaseRecorded);
-        let apply = |facts: &mut super::engine::Facts| {
+        let apply = |facts: &mut Facts| {
             facts
                 .leases
                 .retain(|l| put.replaced.as_ref().is_none_or(|gone| gone.id != l.id));
             facts.leases.push(put.lease.clone());
+            facts
+                .certificates
+                .retain(|c| c.serial != holder.certificate.serial);
+            facts.certificates.push(holder.certificate.clone());
         };
         if let Err(failure) = self.refresh_after(&net, apply, before, now) {
             self.ledger.undo_put_lease(&put)?;
@@ -140,133 +126,66 @@ impl Engine {
             return Err(failure);
         }
         step(Step::LeaseInKernel);
-        self.say_lease(&LeaseEvent::Granted { lease: &put.lease });
-        self.state_of(holder, &put.lease, now)
-    }
-
-    /// A refusal is told before it is answered.
-    pub(super) fn said<T>(
-        &self,
-        what: &'static str,
-        holder: &Holder,
-        done: Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        if let Err(why) = &done {
-            self.say_lease(&LeaseEvent::Refused {
-                what,
-                source: holder.source,
-                certificate: Some(&holder.certificate),
-                why,
-            });
-        }
-        done
-    }
-
-    /// Who a certificate says is there: one that the authorities, their lists, and the ledger all know, of an identity that
-    /// the policy in force has.
-    pub(super) fn holder(&self, what: &'static str, proven: &Proven, now: &Now) -> Result<Holder, Failure> {
-        let source = proven.source.to_canonical();
-        self.not_in_rescue(what)?;
-        let config = self.config()?;
-        let gate = config.gate.clone().ok_or_else(no_gate)?;
-        let certificate = self.known_certificate(&config, proven, now);
-        let identity = certificate
-            .as_ref()
-            .ok()
-            .and_then(|c| config.identity(&c.name))
-            .cloned();
-        let found = certificate.and_then(|certificate| match identity {
-            Some(identity) => Ok((certificate, identity)),
-            None => Err(HolderError::NoIdentity {
-                name: certificate.name,
-            }
-            .into()),
+        let state = self.state_of(holder, &put.lease, now);
+        let until = match &state {
+            Ok(state) => state.until.clone(),
+            Err(_) => put.lease.end.wall.rfc3339(),
+        };
+        self.say_lease(&LeaseEvent::Granted {
+            lease: &put.lease,
+            until: &until,
         });
-        match found {
-            Ok((certificate, identity)) => Ok(Holder {
-                gate,
-                identity,
-                certificate,
-                source,
-                config,
-            }),
-            Err(failure) => {
-                self.say_lease(&LeaseEvent::Refused {
-                    what,
-                    source,
-                    certificate: None,
-                    why: &failure,
-                });
-                Err(failure)
-            }
+        state
+    }
+
+    /// Whether there are as many others as there may be. Those that open nothing any more are looked for only where rows
+    /// alone would be too many.
+    fn no_room(&self, holder: &Holder, now: &Now) -> Result<Option<Why>, Failure> {
+        let name = &holder.identity.name;
+        let (all, own) = self.ledger.count_leases(name)?;
+        if all < LEASES && own < LEASES_PER_IDENTITY {
+            return Ok(None);
         }
-    }
-
-    fn known_certificate(&self, config: &Config, proven: &Proven, now: &Now) -> Result<Certificate, Failure> {
-        let store = store(config);
-        let roots = store.roots(Authority::Client)?;
-        let verifier = ClientVerifier::new(&roots, &store.lists(Authority::Client)?)?;
-        let at = now.wall();
-        let leaf = verifier
-            .verify(&proven.chain, at)
-            .map_err(|error| HolderError::Invalid {
-                why: error.to_string(),
-            })?;
-        // What was signed with an authority's key and is in no ledger was not issued here.
-        let known = self
-            .facts()?
-            .certificates
-            .into_iter()
-            .find(|c| c.authority == Authority::Client && crate::pki::is_certificate(&c.pem, &leaf));
-        match known {
-            Some(certificate) if certificate.valid_at(at) => Ok(certificate),
-            Some(certificate) => Err(HolderError::Invalid {
-                why: format!("{} is revoked", certificate.serial),
-            }
-            .into()),
-            None => Err(HolderError::Unknown.into()),
-        }
-    }
-
-    /// Those that open something now.
-    fn live_leases(&self, config: &Config, now: &Now) -> Result<Vec<Lease>, Failure> {
-        let open: HashSet<(Origin, IpNet)> = self
-            .openings(config, now)?
-            .into_iter()
-            .map(|opening| (opening.origin, opening.net))
-            .collect();
-        let mut all = self.ledger.leases()?;
-        all.retain(|lease| open.contains(&(Origin::Lease(lease.identity.clone()), lease.net())));
-        Ok(all)
-    }
-
-    fn lease_of(&self, holder: &Holder, now: &Now) -> Result<Lease, Failure> {
-        let mut live = self.live_leases(&holder.config, now)?.into_iter();
-        let mine = live.find(|l| l.identity == holder.identity.name && l.address == holder.source);
-        mine.ok_or_else(|| {
-            LeaseError {
-                identity: holder.identity.name.clone(),
-                address: holder.source,
-                why: Why::None,
-            }
-            .into()
+        let facts = Facts {
+            entries: Vec::new(),
+            certificates: self.as_they_count(self.ledger.certificates_of_leases()?),
+            leases: self.ledger.leases()?,
+        };
+        let live = policy::live_leases(&self.inputs(&holder.config, &facts, 0, now));
+        let others = live.iter().map(|(lease, _, _)| lease);
+        let others = others.filter(|l| !(l.identity == *name && l.address == holder.source));
+        Ok(if others.clone().count() >= LEASES {
+            Some(Why::Full)
+        } else if others.filter(|l| l.identity == *name).count() >= LEASES_PER_IDENTITY {
+            Some(Why::TooMany)
+        } else {
+            None
         })
     }
 
-    /// What the filter was told of a lease, from the same openings.
+    fn lease_of(&self, holder: &Holder, now: &Now) -> Result<Lease, Failure> {
+        let Holder { identity, source, .. } = holder;
+        match self.ledger.lease(&identity.name, *source)? {
+            Some(lease) if self.live_until(&holder.config, &lease, now)?.is_some() => Ok(lease),
+            Some(_) | None => Err(none(&identity.name, *source)),
+        }
+    }
+
+    /// Until when the filter lets a lease's address in, if it does.
+    fn live_until(&self, config: &Config, lease: &Lease, now: &Now) -> Result<Option<WallTime>, Failure> {
+        let certificate = self.ledger.certificate_by_serial(&lease.serial)?;
+        let facts = Facts {
+            entries: Vec::new(),
+            certificates: self.as_they_count(certificate.into_iter().collect()),
+            leases: vec![lease.clone()],
+        };
+        let live = policy::live_leases(&self.inputs(config, &facts, 0, now));
+        Ok(live.first().map(|(_, _, until)| *until))
+    }
+
     fn state_of(&self, holder: &Holder, lease: &Lease, now: &Now) -> Result<LeaseState, Failure> {
-        let origin = Origin::Lease(lease.identity.clone());
-        let openings = self.openings(&holder.config, now)?;
-        let until = openings
-            .iter()
-            .filter(|o| o.origin == origin && o.net == lease.net())
-            .filter_map(|o| o.end)
-            .max();
-        let until: WallTime = until.ok_or_else(|| LeaseError {
-            identity: lease.identity.clone(),
-            address: lease.address,
-            why: Why::None,
-        })?;
+        let until = self.live_until(&holder.config, lease, now)?;
+        let until = until.ok_or_else(|| none(&lease.identity, lease.address))?;
         Ok(LeaseState {
             identity: lease.identity.clone(),
             address: lease.address,
@@ -282,7 +201,15 @@ impl Engine {
         let clusters: Vec<&String> = holder.config.postgres.iter().map(|c| &c.name).collect();
         let services = policy::services(&holder.config);
         let address = IpNet::from(holder.source);
-        let deny = self.openings(&holder.config, now)?.into_iter().find(|o| {
+        let mut facts = Facts {
+            entries: self.ledger.entries_touching(&address)?,
+            certificates: Vec::new(),
+            leases: Vec::new(),
+        };
+        self.unrecorded.apply(&mut facts.entries, &mut [], now.wall());
+        let generation = self.judging(now)?.unwrap_or(0);
+        let inputs = self.inputs(&holder.config, &facts, generation, now);
+        let deny = policy::openings(&inputs).into_iter().find(|o| {
             o.answer == Answer::Deny
                 && o.net.contains(&address)
                 && services
@@ -301,12 +228,13 @@ impl Engine {
     }
 }
 
-pub(super) fn no_gate() -> Failure {
-    Failure::new(
-        Code::NotFound,
-        "the policy in force has no gate",
-        "Add a [gate] section to pgfw.toml, then: pgfw reload.",
-    )
+fn none(identity: &str, address: IpAddr) -> Failure {
+    LeaseError {
+        identity: identity.to_owned(),
+        address,
+        why: Why::None,
+    }
+    .into()
 }
 
 /// An address that one host on the network can have.
@@ -316,33 +244,6 @@ fn is_a_host(address: IpAddr) -> bool {
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
     !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || broadcast)
-}
-
-#[derive(Debug, thiserror::Error)]
-enum HolderError {
-    #[error("the certificate lets nobody in: {why}")]
-    Invalid { why: String },
-    #[error("the certificate is not in this host's ledger")]
-    Unknown,
-    #[error("there is no identity `{}` in the policy in force", name.escape_debug())]
-    NoIdentity { name: String },
-}
-
-impl Explain for HolderError {
-    fn code(&self) -> Code {
-        Code::Forbidden
-    }
-
-    fn remedy(&self) -> String {
-        match self {
-            HolderError::Invalid { why: _ } | HolderError::Unknown => {
-                "Ask whoever runs this database for a new certificate (pgfw cert issue).".into()
-            }
-            HolderError::NoIdentity { name: _ } => {
-                "Ask whoever runs this database to add the identity to pgfw.toml and `pgfw reload`.".into()
-            }
-        }
-    }
 }
 
 #[derive(Debug, thiserror::Error)]

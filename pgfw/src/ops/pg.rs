@@ -1,6 +1,7 @@
 //! `pgfw pg apply`, `pg release`: the server's side of the config.
 
 use super::Engine;
+use super::audit::{say_released, say_settled};
 use super::certificates::{no_cluster, store};
 use super::engine::{lock_cluster, make_state_dir};
 use crate::clock::Now;
@@ -87,8 +88,11 @@ pub fn pg_release(paths: &Paths, name: &str, leave: Leave) -> Result<Released, F
     let _lock = lock_cluster(paths, name)?;
     let (_, cluster) = known_cluster(paths, name)?;
     // What nobody confirmed is not what is given back or kept.
-    postgres::settle(paths, name, Verdict::Undo)?;
-    Ok(postgres::release(&cluster, paths, leave)?)
+    let settled = postgres::settle(paths, name, Verdict::Undo)?;
+    say_settled(paths, &settled, Verdict::Undo);
+    let released = postgres::release(&cluster, paths, leave)?;
+    say_released(paths, &released);
+    Ok(released)
 }
 
 impl Engine {
@@ -102,13 +106,9 @@ impl Engine {
         let _cluster = lock_cluster(&self.paths, name)?;
         let (config, cluster) = known_cluster(&self.paths, name)?;
         let material = self.material(&config, name)?;
-        Ok(postgres::apply(
-            &cluster,
-            &config,
-            &self.paths,
-            &material,
-            options,
-        )?)
+        let applied = postgres::apply(&cluster, &config, &self.paths, &material, options)?;
+        self.say_applied(&applied);
+        Ok(applied)
     }
 
     /// What the server is to serve and to trust, its CRLs published.

@@ -1,9 +1,5 @@
 //! Brings the tables in the kernel to what ledger, certificates and clocks say now.
 
-use std::collections::BTreeMap;
-
-use ipnet::IpNet;
-
 use super::Engine;
 use super::certificates::store;
 use super::engine::Facts;
@@ -21,7 +17,7 @@ use crate::failure::Failure;
 use crate::ledger::types::Authority;
 use crate::ledger::{LedgerError, Version};
 use crate::pki;
-use crate::policy::coverage::{Compiled, Coverage, CoverageKey};
+use crate::policy::coverage::Compiled;
 use crate::policy::{self, Difference, Inputs};
 
 impl Engine {
@@ -83,7 +79,7 @@ impl Engine {
     }
 
     /// The last refresh, as long as the tables are right by it.
-    fn still_settled(&self, now: &Now) -> Result<Option<&Unchanged>, Failure> {
+    pub(super) fn still_settled(&self, now: &Now) -> Result<Option<&Unchanged>, Failure> {
         match &self.settled {
             Some(last)
                 if last.holds(now)
@@ -95,84 +91,6 @@ impl Engine {
             }
             Some(_) | None => Ok(None),
         }
-    }
-
-    /// Before a change of what is said about `net` alone: what the tables hold of it, where that is known.
-    ///
-    /// # Errors
-    /// A ledger that cannot be read.
-    pub(super) fn before_change(&self, net: &IpNet, now: &Now) -> Result<Option<Before>, Failure> {
-        // A policy that is kept without its config is not compiled in parts.
-        if self.rescue.is_some() || self.still_settled(now)?.is_none() {
-            return Ok(None);
-        }
-        let facts = Facts {
-            entries: self.ledger.entries_touching(net)?,
-            certificates: self.counting_certificates()?,
-            leases: self.ledger.leases()?,
-        };
-        let mut tables = Vec::new();
-        for number in self.referenced()? {
-            let config = self.config_of(number)?;
-            let inputs = self.inputs(&config, &facts, number, now);
-            tables.push((number, policy::compile_within(&inputs, net)));
-        }
-        Ok(Some(Before { facts, tables }))
-    }
-
-    /// [`Engine::refresh`] after a change of what is said about `net` alone, which `apply` makes to the facts of before: of
-    /// that part of the tables that it can have changed.
-    ///
-    /// # Errors
-    /// As for [`Engine::refresh`].
-    pub(super) fn refresh_after(
-        &mut self,
-        net: &IpNet,
-        apply: impl FnOnce(&mut Facts),
-        before: Option<Before>,
-        now: &Now,
-    ) -> Result<(), Failure> {
-        let (Some(before), Some(settled)) = (before, self.settled.take()) else {
-            return self.refresh().map(drop);
-        };
-        match self.refresh_within(net, apply, before, settled, now) {
-            Ok(settled) => {
-                self.settled = Some(settled);
-                Ok(())
-            }
-            // What did not go in one way may go in the other, or at least in the other generation.
-            Err(_) => self.refresh().map(drop),
-        }
-    }
-
-    fn refresh_within(
-        &mut self,
-        net: &IpNet,
-        apply: impl FnOnce(&mut Facts),
-        before: Before,
-        mut settled: Unchanged,
-        now: &Now,
-    ) -> Result<Unchanged, Failure> {
-        let Before { mut facts, tables } = before;
-        apply(&mut facts);
-        let version = self.ledger.version()?;
-        if version.is_own_since(&settled.version) {
-            settled.version = version;
-        }
-        for (number, had) in &tables {
-            let config = self.config_of(*number)?;
-            let inputs = self.inputs(&config, &facts, *number, now);
-            let wanted = policy::compile_within(&inputs, net);
-            settled.next = earliest(settled.next, policy::next_turn(&inputs));
-            let Difference { put, remove } = policy::exact_difference(had, &wanted);
-            tracing::debug!(generation = number, net = %net, put = put.len(), "compiled");
-            if let Some(datapath) = &mut self.datapath {
-                datapath.update(*number, &put, &remove)?;
-            }
-        }
-        let generations: Vec<u64> = tables.into_iter().map(|(number, _)| number).collect();
-        settled.tables = self.stamps(&generations)?;
-        Ok(settled)
     }
 
     fn refresh_one(&mut self, number: u64, facts: &Facts, now: &Now) -> Result<Refreshed, Failure> {
@@ -199,7 +117,7 @@ impl Engine {
     }
 
     /// Which tables judge, or may come to, and that nobody has written to them.
-    fn stamps(&self, generations: &[u64]) -> Result<Vec<(u64, Stamp)>, Failure> {
+    pub(super) fn stamps(&self, generations: &[u64]) -> Result<Vec<(u64, Stamp)>, Failure> {
         let Some(datapath) = &self.datapath else {
             return Ok(Vec::new());
         };
@@ -411,20 +329,13 @@ const CRL_ROUND_NS: u64 = 3_600_000_000_000;
 /// How soon a ledger that had no room is tried again: until then a crash would forget what was closed.
 const RETRY_NS: u64 = 5_000_000_000;
 
-/// What the tables hold of a network and of those inside it, and by which facts.
-#[derive(Debug)]
-pub(super) struct Before {
-    facts: Facts,
-    tables: Vec<(u64, BTreeMap<CoverageKey, Coverage>)>,
-}
-
 /// All that enters a refresh, as it was at the last one that went through: while it is the same, so are the tables.
 #[derive(Debug)]
 pub(super) struct Unchanged {
     pub(super) version: Version,
-    tables: Vec<(u64, Stamp)>,
+    pub(super) tables: Vec<(u64, Stamp)>,
     now: Now,
-    next: Option<BootTime>,
+    pub(super) next: Option<BootTime>,
 }
 
 impl Unchanged {
@@ -471,7 +382,7 @@ pub struct Refreshed {
     pub next: Option<BootTime>,
 }
 
-fn earliest(a: Option<BootTime>, b: Option<BootTime>) -> Option<BootTime> {
+pub(super) fn earliest(a: Option<BootTime>, b: Option<BootTime>) -> Option<BootTime> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, None) | (None, one) => one,

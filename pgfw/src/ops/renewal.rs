@@ -95,7 +95,9 @@ pub fn renew_server(paths: &Paths, name: &str, requester: &str) -> Result<Renewe
     make_state_dir(paths)?;
     let _cluster = lock_cluster(paths, name)?;
     // A generation on top of one that may be undone would outlive it.
-    if let postgres::Settled::Waits(trial) = postgres::settle(paths, name, postgres::Verdict::Due)? {
+    let settled = postgres::settle(paths, name, postgres::Verdict::Due)?;
+    super::audit::say_settled(paths, &settled, postgres::Verdict::Due);
+    if let postgres::Settled::Waits(trial) = settled {
         return Err(Failure::refused(
             format!(
                 "an apply to cluster `{name}` waits for its confirmation until {}",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Engine;
+use super::attention::unlogged;
 use super::guard::admits;
 use crate::api::{self, DaemonState, Pending, State, Status};
 use crate::clock::Now;
@@ -36,6 +37,7 @@ pub fn status_without_daemon(paths: &Paths) -> Result<Status, Failure> {
         drops: Vec::new(),
         ends: Vec::new(),
         attention: Vec::new(),
+        unlogged: Vec::new(),
         networks_open: 0,
         tables: None,
         compiler: crate::datapath::COMPILER.to_owned(),
@@ -90,6 +92,7 @@ impl Engine {
             interfaces,
             services,
             attention: self.attention(config.as_ref(), &uncovered, &missing)?,
+            unlogged: config.as_ref().map(unlogged).unwrap_or_default(),
             networks_open,
             tables: self.table_memory(judging),
             compiler: crate::datapath::COMPILER.to_owned(),

@@ -70,7 +70,9 @@ pub fn settle_trial(paths: &Paths, name: &str, verdict: Verdict) -> Result<Settl
         });
     }
     let _lock = lock_cluster(paths, name)?;
-    Ok(postgres::settle(paths, name, verdict)?)
+    let settled = postgres::settle(paths, name, verdict)?;
+    super::audit::say_settled(paths, &settled, verdict);
+    Ok(settled)
 }
 
 /// Waits until the deadline of one cluster's trial, or until somebody has settled it; then settles what is left.

@@ -107,6 +107,12 @@ pub fn is_certificate(pem: &str, der: &CertificateDer<'_>) -> bool {
     CertificateDer::from_pem_slice(pem.as_bytes()).is_ok_and(|own| own == *der)
 }
 
+/// A certificate's number, as the ledger writes it; `None` where it cannot be read.
+pub fn serial_of(der: &CertificateDer<'_>) -> Option<String> {
+    let (_, x509) = X509Certificate::from_der(der).ok()?;
+    Some(serial::hex(x509.raw_serial()))
+}
+
 /// The names and addresses that a server certificate in PEM is for; none where it cannot be read.
 pub fn names_of(pem: &str) -> HashSet<ServerName> {
     let Ok(der) = CertificateDer::from_pem_slice(pem.as_bytes()) else {

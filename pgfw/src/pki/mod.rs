@@ -41,7 +41,7 @@ pub use init::{CANARY, InitRequest, init};
 pub use issue::{ClientRequest, Issued, NextRequest, ServerRequest, issue_client, issue_next, issue_server};
 pub use kept::{is_told, keep, kept_files, note_told};
 pub use key::KeyKind;
-pub use leaf::{is_certificate, names_of};
+pub use leaf::{is_certificate, names_of, serial_of};
 pub use modes::Loose;
 pub use p12::{P12, write_p12};
 pub use passphrase::{Passphrase, Seal};

@@ -9,7 +9,7 @@ use crate::ledger::types::{Authority, Certificate, Lease};
 
 /// The leases that open their address now, each until its time or the end of the certificate that it was granted to,
 /// whichever is first; the same end on the wall clock beside it. Without a gate, or an identity that roams, there are none.
-pub(super) fn live<'a>(inputs: &Inputs<'a>) -> Vec<(&'a Lease, Until, WallTime)> {
+pub fn live<'a>(inputs: &Inputs<'a>) -> Vec<(&'a Lease, Until, WallTime)> {
     if inputs.config.gate.is_none() || inputs.leases.is_empty() {
         return Vec::new();
     }

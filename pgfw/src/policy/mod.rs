@@ -14,5 +14,6 @@ mod turn;
 pub use close::close;
 pub use compile::{Inputs, compile, compile_within};
 pub use difference::{Difference, difference, exact_difference};
+pub use leases::live as live_leases;
 pub use openings::{Answer, Opening, Origin, openings, services};
 pub use turn::next_turn;

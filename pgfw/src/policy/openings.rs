@@ -1,7 +1,7 @@
 //! Everything that opens or closes a network, each with where it comes from: what `pgfw list` shows and the
 //! compiler flattens.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -145,8 +145,9 @@ pub fn openings(inputs: &Inputs<'_>) -> Vec<Opening> {
             &Origin::Login(login.name.clone()),
         );
     }
+    let ends = certificate_ends(inputs);
     for identity in &config.identities {
-        if let Some(end) = certificate_end(inputs, &identity.name) {
+        if let Some(end) = ends.get(identity.name.as_str()).copied() {
             let until = Until::At(inputs.now.boot_at(end));
             let origin = Origin::Identity(identity.name.clone());
             open(&services.clusters, &identity.networks, until, Some(end), &origin);
@@ -188,13 +189,16 @@ pub fn openings(inputs: &Inputs<'_>) -> Vec<Opening> {
     all
 }
 
-/// The latest end among the identity's client certificates that are valid now: `notAfter`, a second in which OpenSSL,
+/// By identity the latest end among its client certificates that are valid now: `notAfter`, a second in which OpenSSL,
 /// and so PostgreSQL, refuses already.
-fn certificate_end(inputs: &Inputs<'_>, name: &str) -> Option<WallTime> {
-    inputs
-        .certificates
-        .iter()
-        .filter(|c| c.authority == Authority::Client && c.name == name && c.valid_at(inputs.now.wall()))
-        .map(|c| c.not_after)
-        .max()
+fn certificate_ends<'a>(inputs: &Inputs<'a>) -> HashMap<&'a str, WallTime> {
+    let now = inputs.now.wall();
+    let mut ends: HashMap<&str, WallTime> = HashMap::new();
+    for certificate in inputs.certificates {
+        if certificate.authority == Authority::Client && certificate.valid_at(now) {
+            let end = ends.entry(&certificate.name).or_insert(certificate.not_after);
+            *end = (*end).max(certificate.not_after);
+        }
+    }
+    ends
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Owner, PostgresError};
+use super::{LogNames, Owner, PostgresError};
 use crate::config::{Cluster, Location};
 
 /// One server: its files, its user, its program.
@@ -142,6 +142,14 @@ impl Server {
     /// A configuration that the program does not accept.
     pub fn messages(&self) -> Result<String, PostgresError> {
         self.setting("lc_messages")
+    }
+
+    /// What its collector calls its files.
+    ///
+    /// # Errors
+    /// As for [`Server::find`].
+    pub fn log_names(&self) -> Result<LogNames, PostgresError> {
+        Ok(LogNames::of(&self.setting("log_filename")?))
     }
 
     /// Asks the program for one setting, which also says whether the configuration is accepted.

@@ -5,12 +5,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::log_names::LogNames;
 use super::{Owner, Server};
 
 /// Up to where a log was read.
@@ -19,6 +20,9 @@ pub struct Position {
     pub file: PathBuf,
     pub inode: u64,
     pub offset: u64,
+    /// What stands there before `offset`: a file that was truncated, or has another's inode, may be longer than that.
+    #[serde(default)]
+    pub behind: Vec<u8>,
 }
 
 /// What a look brought.
@@ -37,6 +41,7 @@ pub struct NewLines {
 pub struct LogFile {
     data: PathBuf,
     owner: Owner,
+    names: LogNames,
     open: Option<Open>,
     from: Option<Position>,
     /// Without a position: all that is there was written since somebody wanted to know.
@@ -49,6 +54,8 @@ struct Open {
     path: PathBuf,
     inode: u64,
     offset: u64,
+    /// The last bytes before `offset`.
+    behind: Vec<u8>,
     /// In the midst of a line that is too long to be kept.
     skipping: bool,
 }
@@ -56,15 +63,20 @@ struct Open {
 /// The most that one look takes.
 const AT_ONCE: u64 = 8 << 20;
 
-/// No line about a login is longer; a statement in the log may be.
-const LONGEST_LINE: usize = 1 << 16;
+/// No line about a login is longer, with three names of a start-up packet (10,000 bytes) in it, each byte written as six; a
+/// statement in the log may be.
+const LONGEST_LINE: usize = 1 << 18;
+
+/// So many bytes tell one log from another: a line begins with its time and its session.
+const BEHIND: usize = 64;
 
 impl LogFile {
     /// Goes on at `from`; without that, at the end of what is there, or at its beginning (`whole`).
-    pub fn new(server: &Server, from: Option<Position>, whole: bool) -> LogFile {
+    pub fn new(server: &Server, names: LogNames, from: Option<Position>, whole: bool) -> LogFile {
         LogFile {
             data: server.data.clone(),
             owner: server.owner.clone(),
+            names,
             open: None,
             from,
             whole,
@@ -77,6 +89,7 @@ impl LogFile {
             file: open.path.clone(),
             inode: open.inode,
             offset: open.offset,
+            behind: open.behind.clone(),
         })
     }
 
@@ -104,7 +117,7 @@ impl LogFile {
             }
             // It is read to its end; the server went on elsewhere before that or not at all.
             let next = match &current {
-                Ok(current) => following(open, current)?,
+                Ok(current) => following(open, current, &self.names)?,
                 Err(error) => {
                     return if read.lines.is_empty() {
                         Err(copy(error))
@@ -124,8 +137,15 @@ impl LogFile {
     fn begin(&mut self, current: Option<&PathBuf>, read: &mut NewLines) -> io::Result<Open> {
         if let Some(from) = self.from.take() {
             match Open::at(&from.file, from.offset) {
-                Ok(open) if open.inode == from.inode && open.file.metadata()?.len() >= from.offset => {
-                    return Ok(open);
+                Ok(mut open) if open.inode == from.inode => {
+                    open.behind.clone_from(&from.behind);
+                    if open.is_the_same()? {
+                        return Ok(open);
+                    }
+                    read.gap = Some(format!(
+                        "{} was written anew before it was read to its end",
+                        from.file.display()
+                    ));
                 }
                 Ok(_) | Err(_) => {
                     read.gap = Some(format!(
@@ -161,16 +181,31 @@ impl Open {
             inode: metadata.ino(),
             path: path.to_owned(),
             file,
+            behind: Vec::new(),
             offset,
             skipping: false,
         })
     }
 
+    /// Whether what was read still stands there.
+    fn is_the_same(&self) -> io::Result<bool> {
+        let Some(at) = self.offset.checked_sub(self.behind.len() as u64) else {
+            return Ok(false);
+        };
+        let mut there = vec![0; self.behind.len()];
+        match self.file.read_exact_at(&mut there, at) {
+            Ok(()) => Ok(there == self.behind && self.file.metadata()?.len() >= self.offset),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whole lines from where it is; what has no end yet is read again next time.
     fn read(&mut self, left: &mut u64, read: &mut NewLines) -> io::Result<()> {
-        if self.file.metadata()?.len() < self.offset {
-            // Truncated in its place (log_truncate_on_rotation).
+        if !self.is_the_same()? {
+            // Truncated in its place (log_truncate_on_rotation), and perhaps longer again.
             self.offset = 0;
+            self.behind.clear();
             self.skipping = false;
         }
         self.file.seek(SeekFrom::Start(self.offset))?;
@@ -194,6 +229,11 @@ impl Open {
             start = bytes.len();
         }
         self.offset += start as u64;
+        let read = bytes.get(..start).unwrap_or_default();
+        self.behind
+            .extend_from_slice(read.get(read.len().saturating_sub(BEHIND)..).unwrap_or_default());
+        let older = self.behind.len().saturating_sub(BEHIND);
+        self.behind.drain(..older);
         Ok(())
     }
 }
@@ -215,9 +255,8 @@ fn current(data: &Path) -> io::Result<PathBuf> {
     })
 }
 
-/// The file that comes after one that was read to its end: the next older one of the same folder and ending than what is
-/// written to now. `None` while that is the one.
-fn following(open: &Open, current: &Path) -> io::Result<Option<PathBuf>> {
+/// The file that comes after one that was read to its end: the next older one of the server's than what is written to now. `None` while that is the one.
+fn following(open: &Open, current: &Path, names: &LogNames) -> io::Result<Option<PathBuf>> {
     let same = fs::metadata(current).is_ok_and(|named| named.ino() == open.inode);
     if same {
         return Ok(None);
@@ -234,7 +273,8 @@ fn following(open: &Open, current: &Path) -> io::Result<Option<PathBuf>> {
         let path = entry.path();
         let Ok(metadata) = entry.metadata() else { continue };
         let newer = metadata.modified().is_ok_and(|time| time >= own) && metadata.ino() != open.inode;
-        if newer && metadata.is_file() && path.extension() == current.extension() && path != current {
+        let own = entry.file_name().to_str().is_some_and(|name| names.has(name));
+        if newer && own && metadata.is_file() && path != current {
             later.push((metadata.modified()?, path));
         }
     }
@@ -253,117 +293,4 @@ fn copy(error: &io::Error) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    struct Log {
-        folder: tempfile::TempDir,
-    }
-
-    impl Log {
-        fn new() -> Log {
-            let log = Log {
-                folder: tempfile::tempdir().unwrap(),
-            };
-            log.name("a.json");
-            log.write("a.json", "old\n");
-            log
-        }
-
-        fn path(&self, name: &str) -> PathBuf {
-            self.folder.path().join(name)
-        }
-
-        fn name(&self, name: &str) {
-            fs::write(
-                self.path("current_logfiles"),
-                format!("stderr x.log\njsonlog {name}\n"),
-            )
-            .unwrap();
-        }
-
-        fn write(&self, name: &str, text: &str) {
-            let mut file = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(self.path(name))
-                .unwrap();
-            file.write_all(text.as_bytes()).unwrap();
-        }
-
-        fn follow(&self, from: Option<Position>) -> LogFile {
-            LogFile {
-                data: self.folder.path().to_owned(),
-                owner: Owner::of(self.folder.path()).unwrap(),
-                open: None,
-                from,
-                whole: false,
-            }
-        }
-    }
-
-    fn lines(log: &mut LogFile) -> Vec<String> {
-        let read = log.read().unwrap();
-        assert_eq!(read.gap, None);
-        read.lines
-            .into_iter()
-            .map(|l| String::from_utf8(l).unwrap())
-            .collect()
-    }
-
-    #[test]
-    fn what_comes_is_read_once_and_in_whole_lines() {
-        let log = Log::new();
-        let mut follow = log.follow(None);
-        assert!(lines(&mut follow).is_empty());
-        log.write("a.json", "one\ntw");
-        assert_eq!(lines(&mut follow), ["one"]);
-        log.write("a.json", "o\n");
-        assert_eq!(lines(&mut follow), ["two"]);
-        log.write("a.json", &format!("{}\nthree\n", "x".repeat(3 * LONGEST_LINE)));
-        assert_eq!(lines(&mut follow), ["three"]);
-    }
-
-    #[test]
-    fn rotations_lose_nothing() {
-        let log = Log::new();
-        let mut follow = log.follow(None);
-        assert!(lines(&mut follow).is_empty());
-        // Another name, and something still came to the former one.
-        log.write("a.json", "one\n");
-        log.name("b.json");
-        log.write("b.json", "two\n");
-        assert_eq!(lines(&mut follow), ["one", "two"]);
-        // The same name again, truncated.
-        fs::write(log.path("b.json"), "3\n").unwrap();
-        assert_eq!(lines(&mut follow), ["3"]);
-        // Somebody else's rotation: renamed, and made anew.
-        log.write("b.json", "four\n");
-        fs::rename(log.path("b.json"), log.path("b.1")).unwrap();
-        log.write("b.json", "five\n");
-        assert_eq!(lines(&mut follow), ["four", "five"]);
-    }
-
-    #[test]
-    fn a_restart_goes_on_where_it_was_or_says_what_is_missing() {
-        let log = Log::new();
-        let mut follow = log.follow(None);
-        assert!(lines(&mut follow).is_empty());
-        let position = follow.position();
-        drop(follow);
-        log.write("a.json", "one\n");
-        log.name("b.json");
-        log.write("b.json", "two\n");
-        assert_eq!(lines(&mut log.follow(position.clone())), ["one", "two"]);
-
-        fs::remove_file(log.path("a.json")).unwrap();
-        let read = log.follow(position).read().unwrap();
-        assert!(read.gap.unwrap().contains("a.json"));
-        assert_eq!(read.lines, [b"two"]);
-        fs::write(log.path("current_logfiles"), "stderr x.log\n").unwrap();
-        let error = log.follow(None).read().unwrap_err();
-        assert!(error.to_string().contains("json = true"), "{error}");
-    }
-}
+mod tests;

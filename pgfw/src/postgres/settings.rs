@@ -50,6 +50,8 @@ pub fn settings(cluster: &Cluster, current: &Path, crl_directory: &Path) -> Vec<
         // jsonlog goes to files of the collector's only (config.sgml: log_destination; from 15 on).
         all.push(("log_destination", "jsonlog".to_owned()));
         all.push(("logging_collector", on_off(true)));
+        // A client's name is said by whoever runs its network's DNS, and may look like another's address.
+        all.push(("log_hostname", on_off(false)));
     }
     if !pgaudit.is_empty() {
         all.push(("pgaudit.log", pgaudit.join(", ")));

@@ -125,6 +125,38 @@ fn p35_a_lease_ends_with_its_certificate_and_with_a_revocation() {
     });
 }
 
+/// The log says when the address really closes, and that it has, when it does.
+#[test]
+fn p35_the_audit_log_has_a_leases_end_with_its_certificate() {
+    let site = Site::new();
+    let stage = Stage::new(&site);
+    let (_daemon, _gate) = stage.open();
+    let records = |event: &str| -> Vec<serde_json::Value> {
+        let text = site.db.read("/var/log/pgfw/audit.jsonl");
+        let all = text.lines().map(|line| serde_json::from_str(line).unwrap());
+        all.filter(|record: &serde_json::Value| record["event"] == event)
+            .collect()
+    };
+    let short = stage.issue("alice", &["--ttl", "6s"]);
+    let lease = stage.lease(&site.stranger, &short);
+    let granted = eventually("it is recorded", PATIENCE, || records("lease_granted").pop());
+    assert_eq!(granted["until"], lease.body["until"], "{granted}");
+    let ended = eventually("its end is recorded", PATIENCE, || records("lease_ended").pop());
+    assert_eq!(ended["reason"], "its certificate has ended", "{ended}");
+    assert_eq!(ended["serial"], short.serial.as_str());
+    // Other rounds say nothing of it again.
+    let other = stage.issue("alice", &[]);
+    stage.lease(&site.client, &other);
+    stage.pgfw.ok(&["cert", "revoke", &other.serial]);
+    let revoked = eventually("another's end", PATIENCE, || {
+        records("lease_ended")
+            .into_iter()
+            .find(|r| r["serial"] == other.serial.as_str())
+    });
+    assert_eq!(revoked["reason"], "its certificate is revoked");
+    assert_eq!(records("lease_ended").len(), 2);
+}
+
 #[test]
 fn a_lease_is_for_who_roams_and_while_the_policy_says_so() {
     let site = Site::new();

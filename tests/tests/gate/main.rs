@@ -9,7 +9,9 @@
 mod client;
 mod corpus;
 mod crashes;
+mod full;
 mod leases;
+mod odd;
 mod renewal;
 mod stage;
 mod strangers;

@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::invisible::is_invisible;
 use crate::ledger::types::RevocationReason;
 
 pub use file::Settings;
@@ -97,6 +98,23 @@ pub enum Event {
         #[serde(flatten)]
         by: By,
     },
+    /// A generation of an authority: `ca init`, `ca rotate`.
+    AuthorityChanged {
+        change: AuthorityChange,
+        authority: &'static str,
+        generation: u32,
+        #[serde(flatten)]
+        by: By,
+    },
+    /// PostgreSQL's files: `pg apply`, `reload`, `pg release`, and what became of an apply that had to be confirmed.
+    RulesChanged {
+        change: RulesChange,
+        cluster: String,
+        /// Whose files count now; `null`: those from before pgfw.
+        generation: Option<u32>,
+        #[serde(flatten)]
+        by: By,
+    },
     PolicyChanged {
         change: Change,
         /// SHA-256 of the pgfw.toml that judged before and that judges now; `null` where none does.
@@ -165,6 +183,33 @@ pub enum Change {
     Removed,
 }
 
+/// Of one generation of an authority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthorityChange {
+    /// It is there. The first signs at once.
+    Made,
+    /// What is issued from now on is of it.
+    Signs,
+    /// What it issued is to count no more.
+    Dropped,
+    /// Its key is destroyed and its lists are gone.
+    Retired,
+}
+
+/// Of the files of one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RulesChange {
+    Applied,
+    /// It undoes itself unless confirmed.
+    OnTrial,
+    Confirmed,
+    RolledBack,
+    /// They are the server's own again.
+    Released,
+}
+
 impl Event {
     /// The name that `event` has.
     pub fn name(&self) -> &'static str {
@@ -175,6 +220,8 @@ impl Event {
             Event::CertificateIssued { .. } => "certificate_issued",
             Event::CertificateRenewed { .. } => "certificate_renewed",
             Event::CertificateRevoked { .. } => "certificate_revoked",
+            Event::AuthorityChanged { .. } => "authority_changed",
+            Event::RulesChanged { .. } => "rules_changed",
             Event::PolicyChanged { .. } => "policy_changed",
             Event::ConnectionOpened { .. } => "connection_opened",
             Event::ConnectionClosed { .. } => "connection_closed",
@@ -196,6 +243,8 @@ impl Event {
             | Event::CertificateIssued { .. }
             | Event::CertificateRenewed { .. }
             | Event::CertificateRevoked { .. }
+            | Event::AuthorityChanged { .. }
+            | Event::RulesChanged { .. }
             | Event::PolicyChanged { .. }
             | Event::ConnectionOpened { .. }
             | Event::ConnectionClosed { .. } => false,
@@ -221,7 +270,22 @@ fn line(event: &Event, wall_ns: i128) -> String {
         version: 1,
         event,
     };
-    serde_json::to_string(&record).expect("events of this crate are JSON")
+    let text = serde_json::to_string(&record).expect("events of this crate are JSON");
+    if !text.contains(is_invisible) {
+        return text;
+    }
+    // RFC 8259 asks it of U+0000 to U+001F alone and allows it of every character; outside of strings there is none of these.
+    let mut line = String::with_capacity(text.len() + 64);
+    for c in text.chars() {
+        if is_invisible(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                line.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 fn time(wall_ns: i128) -> String {

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use super::{Event, Settings, journal, line};
 use crate::clock::Now;
 
-/// How many wait for room: some megabytes.
+/// How many wait for room, and of how many bytes: a name that a client sends may have thousands.
 const KEPT: usize = 10_000;
+const KEPT_BYTES: usize = 32 << 20;
 
 /// How many are written at once.
 const BATCH: usize = 1_000;
@@ -33,12 +34,15 @@ struct Inner {
 struct State {
     settings: Settings,
     lines: VecDeque<String>,
+    /// Of `lines` and of what is just being written.
+    bytes: usize,
     lost: u64,
     error: Option<String>,
     /// A thread writes.
     runs: bool,
-    /// Being written just now.
+    /// Being written just now, and since when.
     taken: usize,
+    since: Option<Instant>,
     /// Not before, since it has just failed.
     retry: Option<Instant>,
     stop: bool,
@@ -50,10 +54,12 @@ impl Audit {
             state: Mutex::new(State {
                 settings,
                 lines: VecDeque::new(),
+                bytes: 0,
                 lost: 0,
                 error: None,
                 runs: false,
                 taken: 0,
+                since: None,
                 retry: None,
                 stop: false,
             }),
@@ -81,10 +87,11 @@ impl Audit {
         journal::tell(event, &line);
         let inner = self.inner();
         let mut state = inner.state();
-        if state.lines.len() >= KEPT {
+        if state.lines.len() >= KEPT || state.bytes + line.len() > KEPT_BYTES {
             state.lost += 1;
             return;
         }
+        state.bytes += line.len();
         state.lines.push_back(line);
         if !state.runs {
             let writer = Arc::clone(inner);
@@ -108,7 +115,7 @@ impl Audit {
 
     /// Why it cannot be written, and how many wait or are lost; `None` when all is well.
     pub fn complaint(&self) -> Option<String> {
-        self.inner().state().complaint()
+        self.inner().state().complaint(STALLED)
     }
 
     /// Waits until everything is written, or it is clear that it cannot be now, but no longer than this.
@@ -126,7 +133,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         let Handle(inner) = self;
         if !inner.flush(AT_THE_END)
-            && let Some(complaint) = inner.state().complaint()
+            && let Some(complaint) = inner.state().complaint(Duration::ZERO)
         {
             // Of a command, or of a daemon that stops: nobody else says it.
             eprintln!("pgfw: {complaint}");
@@ -137,8 +144,17 @@ impl Drop for Handle {
 }
 
 impl State {
-    fn complaint(&self) -> Option<String> {
-        let error = self.error.as_ref()?;
+    /// `patience`: so long a write may take.
+    fn complaint(&self, patience: Duration) -> Option<String> {
+        let error = match (&self.error, self.since) {
+            (Some(error), _) => error.clone(),
+            (None, Some(since)) if since.elapsed() >= patience => format!(
+                "a write has not ended for {} s, since somebody holds a lock on it (`fuser` says who) or its disk does not \
+                 answer",
+                since.elapsed().as_secs()
+            ),
+            (None, _) => return None,
+        };
         Some(format!(
             "the audit log {} cannot be written: {error}; {} records wait and {} are lost.",
             self.settings.file.display(),
@@ -147,6 +163,9 @@ impl State {
         ))
     }
 }
+
+/// From then on a write that does not end is said.
+const STALLED: Duration = Duration::from_secs(10);
 
 /// A disk that hangs keeps no command from its end.
 const AT_THE_END: Duration = Duration::from_secs(2);
@@ -196,21 +215,28 @@ impl Inner {
             }
             let count = state.lines.len().min(BATCH);
             batch.extend(state.lines.drain(..count));
+            let own = batch.len() - count;
+            let bytes = |lines: &[String]| lines.iter().skip(own).map(String::len).sum::<usize>();
+            let all = bytes(&batch);
             state.taken = batch.len();
+            state.since = Some(Instant::now());
             let settings = state.settings.clone();
             drop(state);
             let written = settings.append(&batch);
             let mut state = self.state();
             state.taken = 0;
+            state.since = None;
             match written {
                 Ok(()) => {
                     if count == 0 {
                         state.lost -= lost;
                     }
+                    state.bytes -= all;
                     state.error = None;
                     state.retry = None;
                 }
                 Err((taken, error)) => {
+                    state.bytes -= bytes(batch.get(..taken).unwrap_or_default());
                     if count > 0 {
                         for line in batch.into_iter().skip(taken).rev() {
                             state.lines.push_front(line);

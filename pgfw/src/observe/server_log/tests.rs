@@ -253,3 +253,116 @@ fn a_handshake_that_failed_for_its_certificate_is_a_refusal() {
     );
     assert!(client.address.is_some() && client.certificate.is_none());
 }
+
+/// Of what is not a certificate's, the name is its user's to choose.
+#[test]
+fn p43_a_role_that_is_called_like_a_subject_has_no_certificate() {
+    for (what, method) in [
+        ("identity", "scram-sha-256"),
+        ("identity", "peer"),
+        ("user", "trust"),
+    ] {
+        let mut server = Server::new();
+        let line =
+            format!("connection authenticated: {what}=\"CN=admin\" method={method} (/etc/pg_hba.conf:7)");
+        server.says("a", 1, &line, json!({ "user": "CN=admin" }));
+        server.says("a", 1, "connection authorized: user=CN=admin", json!({}));
+        server.settles();
+        let [Event::ConnectionOpened { client, .. }] = server.told.as_slice() else {
+            panic!("{:?}", server.told)
+        };
+        assert_eq!(client.method.as_deref(), Some(method));
+        assert_eq!((&client.certificate, &client.identity), (&None, &None));
+        assert!(server.logins.without_serial().is_empty());
+    }
+}
+
+/// A standby whose primary is away says this every five seconds, with neither client nor `ps`.
+#[test]
+fn p42_what_is_no_client_of_the_servers_is_no_login() {
+    for backend in ["walreceiver", "autovacuum worker", "background worker", "startup"] {
+        let mut server = Server::new();
+        let more = json!({
+            "remote_host": null, "remote_port": null, "ps": null, "error_severity": "FATAL", "backend_type": backend,
+            "state_code": "08006",
+        });
+        server.says(
+            "w",
+            1,
+            "could not connect to the primary server: connection refused",
+            more,
+        );
+        assert_eq!(server.names(), Vec::<&str>::new(), "{backend}");
+    }
+}
+
+/// `[unknown]` is what the plain log writes for no name; here it is a name.
+#[test]
+fn p42_a_role_of_any_name_is_named() {
+    let mut server = Server::new();
+    let asked = json!({ "user": "[unknown]", "dbname": "[unknown]" });
+    server.says("a", 1, "connection authorized: user=[unknown]", asked);
+    server.settles();
+    let [Event::ConnectionOpened { client, .. }] = server.told.as_slice() else {
+        panic!("{:?}", server.told)
+    };
+    assert_eq!(client.role.as_deref(), Some("[unknown]"));
+    assert_eq!(client.database.as_deref(), Some("[unknown]"));
+}
+
+/// Health checks and scans connect and go, and the server says nothing of their end.
+#[test]
+fn who_never_logs_in_is_forgotten() {
+    let mut logins = Logins::default();
+    let line = |n: i64, message: &str| {
+        let at = time::OffsetDateTime::from_unix_timestamp(1_795_723_521 + n).unwrap();
+        let format =
+            time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second].000 UTC");
+        json!({
+            "timestamp": at.format(format).unwrap(), "pid": n, "session_id": n.to_string(), "remote_host": "10.20.0.10",
+            "error_severity": "LOG", "message": message,
+        })
+        .to_string()
+    };
+    let count = 5_000;
+    for n in 0..count {
+        logins.line(
+            "main",
+            line(n, "connection received: host=10.20.0.10 port=1").as_bytes(),
+        );
+        let now_ms = (1_795_723_521 + n) * 1_000;
+        assert!(logins.settle("main", now_ms).is_empty());
+        // The oldest that may still log in is ten minutes old.
+        let kept = i64::try_from(logins.sessions.len()).unwrap();
+        assert!(kept >= (n + 1).min(600) && kept <= 700, "{kept} after {n}");
+    }
+    logins.line("main", line(count, "connection authorized: user=a").as_bytes());
+    let much_later = (1_795_723_521 + 10 * count) * 1_000;
+    assert_eq!(logins.settle("main", much_later).len(), 1, "who is in stays");
+    assert_eq!(logins.sessions.len(), 1);
+}
+
+/// A process's number that is given again before the end of the former session was read.
+#[test]
+fn p40_a_serial_is_of_the_session_it_was_asked_for() {
+    let mut server = Server::new();
+    for (id, serial) in [("a", "aa"), ("b", "bb")] {
+        server.says(id, 1, ALICE, json!({ "user": "alice" }));
+        server.says(id, 1, "connection authorized: user=alice", json!({}));
+        server.logins.know(7, serial, Some("alice"));
+    }
+    server.says("p", 1, "connection authorized: user=password", json!({}));
+    server.logins.know(7, "cc", Some("eve"));
+    server.settles();
+    let of: Vec<_> = server
+        .told
+        .iter()
+        .map(|event| {
+            let Event::ConnectionOpened { client, .. } = event else {
+                panic!("{event:?}")
+            };
+            client.serial.as_deref()
+        })
+        .collect();
+    assert_eq!(of, [Some("aa"), Some("bb"), None]);
+}

@@ -14,6 +14,7 @@ use crate::config::Manage;
 use crate::failure::{Code, Failure};
 use crate::fault::{Step, step};
 use crate::ledger::types::{Authority, Certificate, Revocation, RevocationReason};
+use crate::observe::audit::AuthorityChange;
 use crate::paths::Paths;
 use crate::pki::{self, Change, Leaving, Phase, Selection, Store, Which};
 
@@ -70,7 +71,13 @@ impl<'a> Rotating<'a> {
             requester: self.requester,
         };
         let (store, now) = (store(&reach.config), Now::read().wall());
+        let before = store.generations_there(self.authority)?;
         pki::introduce(&store, &mut self.engine.ledger, self.authority, &request, now)?;
+        for made in store.generations_there(self.authority)? {
+            if !before.contains(&made) {
+                self.say(AuthorityChange::Made, made);
+            }
+        }
         // A server that is to trust it looks for it itself; others' lists, which may lack their key, wait for nobody here.
         if let Err(failure) = self.engine.publish_crls(&reach) {
             self.notes.push(failure.to_string());
@@ -86,7 +93,23 @@ impl<'a> Rotating<'a> {
 
     pub(super) fn turn(&mut self) -> Result<(), Failure> {
         let _lock = self.engine.lock()?;
-        Ok(pki::turn(&self.store()?, self.authority)?)
+        let store = self.store()?;
+        let signed = store.signing_generation(self.authority)?;
+        pki::turn(&store, self.authority)?;
+        self.say_signs(&store, signed)
+    }
+
+    /// If it is another than before.
+    fn say_signs(&self, store: &Store, before: u32) -> Result<(), Failure> {
+        let signs = store.signing_generation(self.authority)?;
+        if signs != before {
+            self.say(AuthorityChange::Signs, signs);
+        }
+        Ok(())
+    }
+
+    fn say(&self, change: AuthorityChange, generation: u32) {
+        self.engine.say_authority(change, self.authority, generation);
     }
 
     /// What this host keeps for its own programs follows at once.
@@ -145,7 +168,10 @@ impl<'a> Rotating<'a> {
         // What is about to go signs nothing more, however long others take.
         if which == Which::New {
             let _lock = self.engine.lock()?;
-            pki::turn_back(&self.store()?, self.authority)?;
+            let store = self.store()?;
+            let signed = store.signing_generation(self.authority)?;
+            pki::turn_back(&store, self.authority)?;
+            self.say_signs(&store, signed)?;
             step(Step::RotationSigns);
             // Without a key there is no way back: nothing could take the place of what was issued, nor be revoked.
             let of_it = |c: &Certificate| {
@@ -176,6 +202,7 @@ impl<'a> Rotating<'a> {
         // Something may have been issued meanwhile.
         self.nobody_left(gone, force, verb)?;
         pki::drop_one(&self.store()?, self.authority, which)?;
+        self.say(AuthorityChange::Dropped, gone);
         step(Step::RotationDropping);
         Ok(())
     }
@@ -225,7 +252,12 @@ impl<'a> Rotating<'a> {
             let _lock = self.engine.lock()?;
             let reach = self.engine.reach()?;
             let targets = self.engine.crl_targets(&reach.config, &reach.clusters);
-            pki::retire(&store(&reach.config), self.authority, &targets.folders)?;
+            let store = store(&reach.config);
+            let gone = store.rotation(self.authority)?.phase.gone();
+            pki::retire(&store, self.authority, &targets.folders)?;
+            if let Some(gone) = gone {
+                self.say(AuthorityChange::Retired, gone);
+            }
             if let Err(failure) = self.engine.publish_crls(&reach) {
                 self.notes.push(failure.to_string());
             }
