@@ -201,7 +201,7 @@ fn shown(address: IpAddr) -> String {
     match address {
         IpAddr::V4(v4) if v4.is_unspecified() => "0.0.0.0 (every IPv4 address)".to_owned(),
         IpAddr::V6(v6) if v6.is_unspecified() => ":: (every IPv6 address)".to_owned(),
-        other => other.to_string(),
+        IpAddr::V4(_) | IpAddr::V6(_) => address.to_string(),
     }
 }
 
