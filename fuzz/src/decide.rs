@@ -47,8 +47,8 @@ thread_local! {
 const USED: Scratch = {
     let ip = Ip {
         ends: Ends {
-            remote: [u32::MAX; 4],
-            local: [u32::MAX; 4],
+            remote: [u64::MAX; 2],
+            local: [u64::MAX; 2],
         },
         id: u32::MAX,
         network: u32::MAX,
@@ -75,8 +75,7 @@ const USED: Scratch = {
         quote: ip,
         segment,
         reason: u8::MAX,
-        world: u8::MAX,
-        counter: u16::MAX,
+        pad: [u8::MAX; 3],
     }
 };
 

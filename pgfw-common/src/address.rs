@@ -107,7 +107,7 @@ fn martian_v4(source: &Address) -> Option<Martian> {
     let number = number_v4(source);
     // A bit for each four of the first byte's values, set where one of them is what follows. Sources drawn at random
     // take this one branch the same way, and each of those below either way.
-    const SUSPECT: u64 = 1 << (0 / 4) | 1 << (127 / 4) | !0 << (224 / 4);
+    const SUSPECT: u64 = 1 | 1 << (127 / 4) | !0 << (224 / 4);
     if SUSPECT >> (number >> 26) & 1 == 0 {
         return None;
     }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 /// What reads the files that a configuration leads to.
@@ -27,13 +28,30 @@ pub struct Entry {
     pub is_directory: bool,
 }
 
+/// More than any server reads in a bearable time.
+const MOST: u64 = 256 << 20;
+/// /dev/null: 1, 3 (Documentation/admin-guide/devices.txt), by which people say "no maps".
+const NULL: u64 = 0x103;
+
 /// The disk, with the caller's rights.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Disk;
 
 impl Files for Disk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        fs::read(path)
+        let metadata = fs::metadata(path)?;
+        let kind = metadata.file_type();
+        // A server waits at a pipe for ever, and reads a device until it has no memory left; who reads its files does not.
+        let is_null = kind.is_char_device() && metadata.rdev() == NULL;
+        if !(kind.is_file() || kind.is_dir() || is_null) {
+            return Err(io::Error::other("it is a pipe, a socket or a device"));
+        }
+        let mut text = Vec::new();
+        fs::File::open(path)?.take(MOST + 1).read_to_end(&mut text)?;
+        if text.len() as u64 > MOST {
+            return Err(io::Error::other(format!("it is longer than {} MiB", MOST >> 20)));
+        }
+        Ok(text)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
@@ -41,8 +59,9 @@ impl Files for Disk {
             let entry = entry?;
             Ok(Entry {
                 name: std::os::unix::ffi::OsStringExt::into_vec(entry.file_name()),
-                // A link to a folder is a folder: the server follows it.
-                is_directory: fs::metadata(entry.path())?.is_dir(),
+                // A link to a folder is a folder: the server follows it. One that leads nowhere is what cannot be opened, if
+                // its name is asked for at all; editors leave such ones as locks.
+                is_directory: fs::metadata(entry.path()).is_ok_and(|metadata| metadata.is_dir()),
             })
         });
         entries.collect()

@@ -67,13 +67,28 @@ impl Ranges {
 
     /// Whether they have an address in common.
     pub fn meets(&self, other: &Ranges) -> bool {
-        let meet = |a: &Range, b: &Range| a.first <= b.last && b.first <= a.last;
-        self.0.iter().any(|a| other.0.iter().any(|b| meet(a, b)))
+        self.0.iter().any(|a| {
+            let place = other.0.partition_point(|b| b.last < a.first);
+            other.0.get(place).is_some_and(|b| b.first <= a.last)
+        })
     }
 
     #[must_use]
     pub fn union(&self, other: &Ranges) -> Ranges {
         Ranges::of(self.iter().chain(other.iter()))
+    }
+
+    /// The same in place: the ranges beside those that are added are found by halving.
+    pub fn add(&mut self, other: &Ranges) {
+        for range in other.iter() {
+            let begin = self.0.partition_point(|own| apart(own, &range));
+            let end = begin + self.0[begin..].partition_point(|own| !apart(&range, own));
+            let joined = self.0[begin..end].iter().fold(range, |joined, own| Range {
+                first: joined.first.min(own.first),
+                last: joined.last.max(own.last),
+            });
+            self.0.splice(begin..end, [joined]);
+        }
     }
 
     /// What is in this and not in the other.
@@ -82,10 +97,11 @@ impl Ranges {
         let mut out = Vec::new();
         for range in self.iter() {
             let mut rest = Some(range);
-            for cut in other.iter() {
+            let begin = other.0.partition_point(|cut| cut.last < range.first);
+            for cut in &other.0[begin..] {
                 let Some(r) = rest else { break };
-                if cut.last < r.first || r.last < cut.first {
-                    continue;
+                if r.last < cut.first {
+                    break;
                 }
                 if r.first < cut.first {
                     out.extend(previous(cut.first).map(|last| Range { first: r.first, last }));
@@ -104,6 +120,11 @@ impl Ranges {
     pub fn within(&self, other: &Ranges) -> Ranges {
         self.without(&self.without(other))
     }
+}
+
+/// Whether one ends before the other begins, with an address between them or of another family.
+fn apart(one: &Range, other: &Range) -> bool {
+    one.last < other.first && next(one.last) != Some(other.first)
 }
 
 impl Range {

@@ -2,6 +2,7 @@
 //! part of pgfw's own tests.
 
 mod deciding;
+mod disk;
 mod everyone;
 mod expressions;
 mod ranges;

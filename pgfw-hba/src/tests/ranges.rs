@@ -39,6 +39,9 @@ proptest! {
         prop_assert_eq!(a.meets(&b), !a.within(&b).is_empty());
         // One way to write each.
         prop_assert_eq!(a.union(&b), b.union(&a));
+        let mut added = a.clone();
+        added.add(&b);
+        prop_assert_eq!(added, a.union(&b));
         prop_assert_eq!(a.without(&b).union(&a.within(&b)), a.clone());
     }
 

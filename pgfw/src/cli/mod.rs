@@ -196,6 +196,7 @@ pub fn main() -> ExitCode {
     };
     if !matches!(command, Command::Run(_) | Command::Gate(_)) {
         restore_sigpipe();
+        output::fail_when_unwritable();
     }
     if let Some(file) = passphrase_file {
         match Passphrase::read(&file) {

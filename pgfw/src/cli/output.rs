@@ -30,6 +30,35 @@ pub(super) fn failure(failure: &Failure, as_json: bool) {
     eprintln!("      {}", failure.remedy);
 }
 
+/// `println!` of a line in which somebody else's names may stand: roles, databases, lines of files.
+macro_rules! say {
+    ($($argument:tt)*) => {
+        println!("{}", $crate::cli::output::one_line(&format!($($argument)*)))
+    };
+}
+pub(super) use say;
+
+/// One line of text, whatever is in it.
+pub(super) fn one_line(text: &str) -> String {
+    printable(&text.replace('\t', " "))
+}
+
+/// Where standard output takes nothing more (a full disk behind `> pgfw.toml`), print! panics: that is said in words, and the
+/// exit is 1, so that half a text passes for none.
+pub(super) fn fail_when_unwritable() {
+    let former = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload().downcast_ref::<String>();
+        let why = said.and_then(|said| said.strip_prefix("failed printing to stdout: "));
+        let Some(why) = why else { return former(panic) };
+        eprintln!("pgfw: standard output cannot be written to: {why}");
+        eprintln!(
+            "      What was printed is not whole. What the command was to do may be done; `pgfw status` tells."
+        );
+        std::process::exit(1);
+    }));
+}
+
 /// A table without borders: what people pipe into grep.
 pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     let mut table = comfy_table::Table::new();
@@ -39,7 +68,7 @@ pub(super) fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) 
         column.set_padding((0, 2));
     }
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| one_line(cell)));
     }
     for line in table.lines() {
         println!("{}", line.trim_end());

@@ -188,38 +188,40 @@ pub(super) fn print(applied: &Applied) {
         notes,
     } = applied;
     if *unchanged {
-        println!("{cluster}: nothing to change; generation {generation} is in place.");
+        output::say!("{cluster}: nothing to change; generation {generation} is in place.");
     }
     for step in steps {
-        println!("{cluster}: {}", said(step));
+        output::say!("{cluster}: {}", said(step));
     }
     if let Some(until) = undoes_itself {
-        println!("{cluster}: this undoes itself at {until}; keep it with: pgfw confirm");
+        output::say!("{cluster}: this undoes itself at {until}; keep it with: pgfw confirm");
     }
     if !pending_restart.is_empty() {
-        println!(
+        output::say!(
             "{cluster}: ! the server has to be restarted; from then on counts: {}",
             pending_restart.join(", ")
         );
-        println!("{cluster}:     {restart}");
+        output::say!("{cluster}:     {restart}");
     }
     for other in overridden {
-        println!(
-            "{cluster}: ! {} does not count: {} has the last word.",
-            other.name, other.by
+        output::say!(
+            "{cluster}: ! {} does not count: {} has the last word; {}.",
+            other.name,
+            other.place(),
+            other.remedy()
         );
     }
     if !missing_roles.is_empty() {
-        println!(
+        output::say!(
             "{cluster}: ! roles that do not exist yet: {}",
             missing_roles.join(", ")
         );
         for statement in create_roles {
-            println!("{cluster}:     {statement}");
+            output::say!("{cluster}:     {statement}");
         }
     }
     for note in notes {
-        println!("{cluster}: ! {note}");
+        output::say!("{cluster}: ! {note}");
     }
 }
 
@@ -261,34 +263,34 @@ fn print_released(released: &Released) {
         crls_lapse,
     } = released;
     if *unchanged {
-        println!("{cluster}: nothing to give back; none of its files is pgfw's.");
+        output::say!("{cluster}: nothing to give back; none of its files is pgfw's.");
     }
     for step in steps {
-        println!("{cluster}: {}", given(step));
+        output::say!("{cluster}: {}", given(step));
     }
     for path in left {
-        println!(
+        output::say!(
             "{cluster}: ! {} was changed by somebody else and is as it was found",
             path.display()
         );
     }
     if !pending_restart.is_empty() {
-        println!(
+        output::say!(
             "{cluster}: ! from its next restart on: {}",
             pending_restart.join(", ")
         );
     }
     for complaint in complaints {
-        println!("{cluster}: ! the server finds fault with {complaint}");
+        output::say!("{cluster}: ! the server finds fault with {complaint}");
     }
     if let Some(at) = crls_lapse {
-        println!(
+        output::say!(
             "{cluster}: ! what is revoked from now on counts no more here, and at {at} the CRLs lapse: then no \
              certificate is accepted"
         );
     }
     if !unchanged {
-        println!(
+        output::say!(
             "{cluster}: `pgfw pg apply` takes it over again; manage = \"none\" in its [[postgres]] section says not to."
         );
     }

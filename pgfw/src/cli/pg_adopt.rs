@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, servers: &[String]) -> Result<ExitCode, Fai
     } else {
         print!("{}", adopted.text);
         for problem in &adopted.problems {
-            eprintln!("pgfw: {problem}");
+            eprintln!("pgfw: {}", output::one_line(problem));
         }
     }
     Ok(match adopted.problems.is_empty() {

@@ -55,7 +55,7 @@ pub(super) fn warn(context: &Context, cluster: &str) {
     }
     let planned = ops::pg_plan(&context.paths, cluster).ok();
     if let Some(cuts) = planned.as_ref().and_then(Planned::cuts) {
-        println!("{cluster}: ! {cuts} will not get in any more as before; running sessions go on");
+        output::say!("{cluster}: ! {cuts} will not get in any more as before; running sessions go on");
     }
 }
 
@@ -79,14 +79,14 @@ fn print(planned: &Planned, all: bool) {
         not_seen,
     } = planned;
     if *unchanged {
-        println!("{cluster}: nothing to change in its files.");
+        output::say!("{cluster}: nothing to change in its files.");
     }
     for obstacle in obstacles {
-        println!("{cluster}: ! an apply is refused: {obstacle}");
+        output::say!("{cluster}: ! an apply is refused: {obstacle}");
     }
     files.iter().for_each(difference);
     for sentence in tls {
-        println!("{cluster}: {sentence}");
+        output::say!("{cluster}: {sentence}");
     }
     settings.iter().for_each(|one| setting(cluster, one));
     if let Some(access) = access {
@@ -96,42 +96,43 @@ fn print(planned: &Planned, all: bool) {
     certificates.iter().for_each(|one| certificate(cluster, one));
     stray.iter().for_each(|one| strays(cluster, one));
     if !missing_roles.is_empty() {
-        println!(
+        output::say!(
             "{cluster}: ! roles that do not exist: {}",
             missing_roles.join(", ")
         );
         for statement in create_roles {
-            println!("{cluster}:     {statement}");
+            output::say!("{cluster}:     {statement}");
         }
     }
     if !pending_restart.is_empty() {
-        println!(
+        output::say!(
             "{cluster}: ! the server has to be restarted, which ends every session; from then on counts: {}",
             pending_restart.join(", ")
         );
-        println!("{cluster}:     {restart}");
+        output::say!("{cluster}:     {restart}");
     }
     for what in not_seen {
-        println!("{cluster}: not seen: {what}");
+        output::say!("{cluster}: not seen: {what}");
     }
     for note in notes {
-        println!("{cluster}: note: {note}");
+        output::say!("{cluster}: note: {note}");
     }
     match planned.cuts() {
-        Some(cuts) => println!("{cluster}: cut: {cuts}. Nothing was changed."),
-        None => println!("{cluster}: nobody is known to be cut. Nothing was changed."),
+        Some(cuts) => output::say!("{cluster}: cut: {cuts}. Nothing was changed."),
+        None => output::say!("{cluster}: nobody is known to be cut. Nothing was changed."),
     }
 }
 
 fn difference(file: &Difference) {
     let Difference { path, diff } = file;
     if diff.is_empty() {
-        println!("{} changes in what is not shown", path.display());
+        output::say!("{} changes in what is not shown", path.display());
         return;
     }
     // https://no-color.org: set and not empty means without.
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if plain || !std::io::stdout().is_terminal() {
+    if !std::io::stdout().is_terminal() {
+        // For `patch`, byte by byte.
         print!("{diff}");
         return;
     }
@@ -143,7 +144,12 @@ fn difference(file: &Difference) {
             Some(b'@') => "36",
             Some(_) | None => "0",
         };
-        println!("\x1b[{color}m{line}\x1b[0m");
+        let line = output::one_line(line);
+        if plain {
+            println!("{line}");
+        } else {
+            println!("\x1b[{color}m{line}\x1b[0m");
+        }
     }
 }
 
@@ -159,14 +165,18 @@ fn setting(cluster: &str, setting: &Setting) {
         .as_deref()
         .map_or("not set".to_owned(), |now| format!("'{now}'"));
     match overridden {
-        Some(by) => println!("{cluster}: ! {name} stays {now} and not '{then}': {by} has the last word"),
+        Some(by) => output::say!(
+            "{cluster}: ! {name} stays {now} and not '{then}': {} has the last word; {}",
+            by.place(),
+            by.remedy()
+        ),
         None => {
             let when = if *restart {
                 ", from the next restart on"
             } else {
                 ""
             };
-            println!("{cluster}: {name}: {now} -> '{then}'{when}");
+            output::say!("{cluster}: {name}: {now} -> '{then}'{when}");
         }
     }
 }
@@ -182,7 +192,7 @@ fn who(cluster: &str, access: &Access, all: bool) {
             (true, false) => "who gets in anew (+)",
             (false, false) => "who gets in no more (-) and anew (+)",
         };
-        println!("{cluster}: {what}:");
+        output::say!("{cluster}: {what}:");
         let rows = signed
             .into_iter()
             .flat_map(|(sign, rows)| rows.iter().map(move |row| (sign, row)));
@@ -194,10 +204,10 @@ fn who(cluster: &str, access: &Access, all: bool) {
             }),
         );
     } else {
-        println!("{cluster}: nobody gets in who did not, and everybody does who did.");
+        output::say!("{cluster}: nobody gets in who did not, and everybody does who did.");
     }
     if !all && !stays.is_empty() {
-        println!(
+        output::say!(
             "{cluster}: besides, {} such lines stay; --all shows them.",
             stays.len()
         );
@@ -320,7 +330,7 @@ fn cut_sessions(cluster: &str, sessions: &[Cut]) {
             (false, false) => "fails at its next reconnect",
             (false, true) => "fails at its next reconnect, as by the rules of now",
         };
-        println!(
+        output::say!(
             "{cluster}: ! {number}{one} {who} from {}: {goes_on}, and {fails}: {why}",
             some_of(&clients)
         );
@@ -337,13 +347,13 @@ fn certificate(cluster: &str, cut: &CutCertificate) {
     } = cut;
     let head = format!("{cluster}: ! certificate {name} (serial {serial}, until {until})");
     if *wholly {
-        println!("{head} gets in nowhere any more");
+        output::say!("{head} gets in nowhere any more");
         return;
     }
-    println!("{head} gets in no more");
+    output::say!("{head} gets in no more");
     for row in lost {
         let [role, database, _, from, over] = columns(row);
-        println!("{cluster}:     as {role} in {database} from {from} over {over}");
+        output::say!("{cluster}:     as {role} in {database} from {from} over {over}");
     }
 }
 
@@ -357,18 +367,18 @@ fn strays(cluster: &str, stray: &Stray) {
         let all: Vec<String> = all.iter().map(ToString::to_string).collect();
         some_of(&all)
     };
-    println!(
+    output::say!(
         "{cluster}: ! login {login}: a client that offers a certificate which the server does not trust is refused before \
          its password is asked for"
     );
-    println!(
+    output::say!(
         "{cluster}:     libpq offers ~/.postgresql/postgresql.crt by itself; sslcertmode=disable (libpq 16), or sslcert= with a path \
          that is not there, keeps it from that"
     );
     if !offer.is_empty() {
-        println!("{cluster}:     such a certificate was shown by {}", listed(offer));
+        output::say!("{cluster}:     such a certificate was shown by {}", listed(offer));
     }
     if !clients.is_empty() {
-        println!("{cluster}:     connected now over TLS: {}", listed(clients));
+        output::say!("{cluster}:     connected now over TLS: {}", listed(clients));
     }
 }

@@ -30,20 +30,20 @@ fn print(verified: &Verified) {
         notes,
     } = verified;
     if findings.is_empty() {
-        println!("{cluster}: filter and rules agree.");
+        output::say!("{cluster}: filter and rules agree.");
     }
     let mut before = None;
     for Finding { class, message } in findings {
         if before != Some(*class) {
-            println!("{cluster}: ! {}", class.title());
+            output::say!("{cluster}: ! {}", class.title());
             before = Some(*class);
         }
-        println!("{cluster}:     {message}");
+        output::say!("{cluster}:     {message}");
     }
     for line in one_layer {
-        println!("{cluster}: guarded by {line}");
+        output::say!("{cluster}: guarded by {line}");
     }
     for note in notes {
-        println!("{cluster}: note: {note}");
+        output::say!("{cluster}: note: {note}");
     }
 }

@@ -154,18 +154,18 @@ fn print(both: &Both) {
         Verdict::Refused => "refused",
         Verdict::Undecided => "undecided",
     };
-    println!("{cluster}: {verdict}: {because}");
+    output::say!("{cluster}: {verdict}: {because}");
     for line in line.iter().chain(map_line) {
-        println!("  {} line {}", line.file, line.number);
-        println!("    {}", line.text);
+        output::say!("  {} line {}", line.file, line.number);
+        output::say!("    {}", line.text);
     }
     match filter {
-        Some(Filter::Pass { reason }) => println!("  the filter lets it through: {reason}"),
-        Some(Filter::Drop { reason }) => println!("  ! the filter drops it: {reason}"),
-        Some(Filter::Unknown { why }) => println!("  the filter was not asked: {why}"),
+        Some(Filter::Pass { reason }) => output::say!("  the filter lets it through: {reason}"),
+        Some(Filter::Drop { reason }) => output::say!("  ! the filter drops it: {reason}"),
+        Some(Filter::Unknown { why }) => output::say!("  the filter was not asked: {why}"),
         None => {}
     }
     for note in notes {
-        println!("  ! {note}");
+        output::say!("  ! {note}");
     }
 }

@@ -105,9 +105,26 @@ impl File<'_> {
                 connections: audit.connections.unwrap_or(true),
                 statements,
                 json: audit.json.unwrap_or(false),
-                pgaudit: audit.pgaudit.into_iter().map(Spanned::into_inner).collect(),
+                pgaudit: self.all(audit.pgaudit, |f, class| f.audit_class(&class))?,
             },
         })
+    }
+
+    /// A class of pgaudit's (pgaudit.c: `check_pgaudit_log`). A server takes another for a moment and then audits nothing.
+    fn audit_class(&self, class: &Text) -> Result<String, ConfigError> {
+        let name = class.as_ref().trim().to_ascii_lowercase();
+        if AUDIT_CLASSES.contains(&name.strip_prefix('-').unwrap_or(&name)) {
+            return Ok(name);
+        }
+        Err(self.value(
+            class,
+            "postgres.audit.pgaudit",
+            format!("`{}` is no class of pgaudit's", class.as_ref()),
+            format!(
+                "Write some of: {}; `-` before one takes it out.",
+                AUDIT_CLASSES.join(", ")
+            ),
+        ))
     }
 
     fn server_files(
@@ -198,3 +215,7 @@ pub(crate) fn is_host_name(name: &str) -> bool {
     };
     name.len() <= 253 && name.split('.').all(label)
 }
+
+const AUDIT_CLASSES: [&str; 9] = [
+    "all", "ddl", "function", "misc", "misc_set", "none", "read", "role", "write",
+];

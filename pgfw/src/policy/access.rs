@@ -7,7 +7,7 @@
 //!
 //! The configuration has no key that ties an identity to a cluster: each cluster gets the same cells.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ipnet::IpNet;
 
@@ -112,6 +112,16 @@ impl Source {
             (Source::Net(a), Source::Net(b)) => a.contains(b),
         }
     }
+    /// Itself, then what covers it, the nearest first.
+    fn and_around(self) -> impl Iterator<Item = Source> {
+        let own = match self {
+            Source::Any => None,
+            Source::Net(net) => Some(net),
+        };
+        let nets = std::iter::successors(own, IpNet::supernet);
+        nets.map(Source::Net).chain([Source::Any])
+    }
+
     pub fn contains(&self, address: std::net::IpAddr) -> bool {
         match self {
             Source::Any => true,
@@ -213,10 +223,6 @@ impl<'a> Claim<'a> {
         }
     }
 
-    fn covers(&self, source: &Source) -> bool {
-        self.sources.iter().any(|s| s.covers(source))
-    }
-
     fn title(&self) -> String {
         let kind = if self.password.is_some() {
             "login"
@@ -290,13 +296,28 @@ fn slices(claims: &[&Claim], role: &str, database: &str) -> Result<Vec<(Source, 
     cuts.sort_by_key(|s| (std::cmp::Reverse(specificity(s)), *s));
     cuts.dedup();
 
+    // What covers a cut is found by its own shorter prefixes: there are files with tens of thousands of lines.
+    let mut claimed: HashMap<Source, Vec<usize>> = HashMap::new();
+    for (place, claim) in claims.iter().enumerate() {
+        for source in &claim.sources {
+            claimed.entry(*source).or_default().push(place);
+        }
+    }
     let mut slices: Vec<(Source, Admits)> = Vec::new();
+    let mut places: HashMap<Source, usize> = HashMap::new();
     // From the widest: a prefix that changes nothing against the nearest one around it is left out.
     for cut in cuts.into_iter().rev() {
-        let inside: Vec<&Claim> = claims.iter().copied().filter(|c| c.covers(&cut)).collect();
+        let inside: BTreeSet<usize> = cut
+            .and_around()
+            .filter_map(|source| claimed.get(&source))
+            .flatten()
+            .copied()
+            .collect();
+        let inside: Vec<&Claim> = inside.into_iter().map(|place| claims[place]).collect();
         let admits = admitted(&inside, role, database, cut)?;
-        let around = slices.iter().rev().find(|(s, _)| s.covers(&cut));
-        if around.is_none_or(|(_, same)| *same != admits) {
+        let around = cut.and_around().find_map(|source| places.get(&source));
+        if around.is_none_or(|place| slices[*place].1 != admits) {
+            places.insert(cut, slices.len());
             slices.push((cut, admits));
         }
     }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::conf::Override;
+
 /// What an apply did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
@@ -56,12 +58,4 @@ pub enum Step {
     AtNextStart,
     /// `manage = "render"`: nothing of the server was touched.
     RenderedOnly,
-}
-
-/// A setting of pgfw.conf that does not count.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Override {
-    pub name: String,
-    /// The file that has the last word, or `command line`.
-    pub by: String,
 }

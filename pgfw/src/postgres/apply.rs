@@ -13,7 +13,7 @@ use super::settle::{Settled, Verdict, answers, settle};
 use super::sql::Sql;
 use super::stage::Generations;
 use super::switch::{Edits, Live, Switch};
-use super::{PostgresError, Running, Server, prove, reload};
+use super::{PostgresError, Running, Server, beforehand, prove, reload, settings};
 use crate::config::{Cluster, Config, Manage};
 use crate::failure::Failure;
 use crate::fault::{self, step};
@@ -107,6 +107,8 @@ pub fn apply(
     let generations = Generations::open(&state_dir, &paths.postgres(&cluster.name))?;
     let (files, marker) = files(cluster, config, &server, material, &generations.current_link())?;
     let live = Live::of(&server, &generations)?;
+    let own = settings::of_server(cluster, &generations, &material.crl_dir)?;
+    beforehand::check(cluster, &server, &live, &own)?;
     let before = generations.current();
     if edits == Edits::Refuse {
         live.check_links()?;

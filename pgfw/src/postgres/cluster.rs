@@ -9,6 +9,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use super::options::Options;
 use super::{LogNames, Owner, PostgresError};
 use crate::config::{Cluster, Location};
 
@@ -30,6 +31,9 @@ pub struct Server {
     pub socket_directory: Option<PathBuf>,
     pub port: u16,
     pub owner: Owner,
+    /// What its command line says, as it was last started: it has the last word over every file.
+    #[serde(default)]
+    pub(super) options: Options,
 }
 
 /// A server that runs, from its postmaster.pid (miscadmin.h: `LOCK_FILE_LINE_*`).
@@ -68,6 +72,7 @@ impl Server {
             owner,
             config_file,
             directory: first_guess.clone(),
+            options: Options::default(),
         };
         let data = PathBuf::from(ask.setting("data_directory")?);
         let major = major_of(&data).ok_or_else(|| PostgresError::NoDataDirectory {
@@ -81,6 +86,7 @@ impl Server {
             None if major != guessed_major => ask.program = program(major)?,
             None => {}
         }
+        ask.options = Options::of(&data);
         // Each answer takes a start of the program: 30 ms, of which a revocation has not many.
         let [sockets, port, hba, ident] =
             ask.settings(["unix_socket_directories", "port", "hba_file", "ident_file"])?;
@@ -94,6 +100,7 @@ impl Server {
             program: ask.program,
             config_file: ask.config_file,
             owner: ask.owner,
+            options: ask.options,
             data,
         })
     }
@@ -152,6 +159,14 @@ impl Server {
         Ok(LogNames::of(&self.setting("log_filename")?))
     }
 
+    /// `listen_addresses` as it is at the server's next start.
+    ///
+    /// # Errors
+    /// A configuration that the program does not accept.
+    pub fn listen_addresses(&self) -> Result<Vec<String>, PostgresError> {
+        Ok(list(&self.setting("listen_addresses")?))
+    }
+
     /// Asks the program for one setting, which also says whether the configuration is accepted.
     pub(super) fn setting(&self, name: &'static str) -> Result<String, PostgresError> {
         self.program_to_ask().setting(name)
@@ -170,6 +185,7 @@ impl Server {
             owner: self.owner.clone(),
             config_file: self.config_file.clone(),
             directory: self.data.clone(),
+            options: self.options.clone(),
         }
     }
 }
@@ -202,6 +218,7 @@ struct Ask {
     owner: Owner,
     config_file: PathBuf,
     directory: PathBuf,
+    options: Options,
 }
 
 impl Ask {
@@ -227,9 +244,16 @@ impl Ask {
         config_file.push(&self.config_file);
         self.owner
             .command(&self.program)
+            // A relative name counts from where it is started (guc.c: `SelectConfigFiles`); nobody else knows where that was.
+            .current_dir(&self.directory)
             .args(["-C", name, "-D"])
             .arg(&self.directory)
             .arg(config_file)
+            .args(
+                self.options
+                    .arguments()
+                    .flat_map(|option| ["-c".to_owned(), option]),
+            )
             .output()
             .map_err(PostgresError::file("cannot run", &self.program))
     }
@@ -314,6 +338,14 @@ fn version_in(said: &str) -> Option<u16> {
     // A release candidate is `18rc1`.
     let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok()
+}
+
+/// A list as varlena.c's `SplitGUCList` reads one: commas, blanks, quotes around a name.
+pub(super) fn list(text: &str) -> Vec<String> {
+    let names = text
+        .split(',')
+        .map(|name| name.trim().trim_matches('"').to_owned());
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 /// The first of a comma-separated list, which may be quoted; `@…` is an abstract socket and no directory.

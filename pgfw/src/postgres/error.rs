@@ -50,6 +50,21 @@ pub enum PostgresError {
     },
     #[error("{} was changed by someone else: {message}", path.display())]
     Drift { path: PathBuf, message: String },
+    #[error("cluster `{cluster}` would not serve what pgfw gives it, so nothing was changed: {message}")]
+    Overridden { cluster: String, message: String },
+    #[error("{setting} is '{value}' by {place}, which counts from wherever the server is started")]
+    Relative {
+        setting: &'static str,
+        value: String,
+        place: String,
+    },
+    #[error("the server of cluster `{cluster}` goes by {} as its {setting}, and its settings say {}", runs.display(), says.display())]
+    OtherFile {
+        cluster: String,
+        setting: &'static str,
+        runs: PathBuf,
+        says: PathBuf,
+    },
     #[error("{} is gone, and with it what pg_hba.conf held before pgfw", path.display())]
     NoFormer { path: PathBuf },
     #[error("what pgfw wrote for cluster `{cluster}` is not at {} any more", path.display())]
@@ -118,6 +133,9 @@ impl Explain for PostgresError {
             | PostgresError::NoCrl { .. }
             | PostgresError::Unreadable { .. }
             | PostgresError::Drift { .. }
+            | PostgresError::Overridden { .. }
+            | PostgresError::Relative { .. }
+            | PostgresError::OtherFile { .. }
             | PostgresError::NoFormer { .. }
             | PostgresError::NothingToKeep { .. }
             | PostgresError::NotGivenBack { .. }
@@ -170,6 +188,17 @@ impl Explain for PostgresError {
             PostgresError::Drift { path, .. } => format!(
                 "Carry over what was meant into pgfw.toml, then say `pgfw pg apply --replace-edits`: {} is kept beside it.",
                 path.display()
+            ),
+            PostgresError::Overridden { .. } => "Do what is said of each, then apply again.".to_owned(),
+            PostgresError::Relative { setting, .. } => {
+                format!("Write the whole path of {setting} there, restart the server, then apply again.")
+            }
+            PostgresError::OtherFile { setting: "config_file", runs, .. } => format!(
+                "Name it in pgfw.toml (data_directory and config_file = \"{}\"), then apply again.",
+                runs.display()
+            ),
+            PostgresError::OtherFile { setting, .. } => format!(
+                "Restart the server if {setting} was changed since its start, or put the setting back; then apply again."
             ),
             PostgresError::NoFormer { path } => format!(
                 "Write the rules that are to count into {} and release again, or keep pgfw's with --keep.",

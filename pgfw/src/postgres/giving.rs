@@ -78,7 +78,7 @@ impl Taken {
             names.push(Name::new(path, target, was));
         }
         let include = match &live.include {
-            Include::Directory => None,
+            Include::Directory(_) => None,
             Include::Line { file, line } => {
                 let text = fs::read_to_string(file).map_err(PostgresError::file("cannot read", file))?;
                 let mut lines = vec![line.clone()];

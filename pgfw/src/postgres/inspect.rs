@@ -57,8 +57,10 @@ pub fn inspect(
             .into_iter()
             .map(|o| {
                 format!(
-                    "{} of pgfw.conf does not count: {} has the last word.",
-                    o.name, o.by
+                    "{} of pgfw.conf does not count: {} has the last word; {}.",
+                    o.name,
+                    o.place(),
+                    o.remedy()
                 )
             })
             .collect();

@@ -11,9 +11,9 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::hba::{self, quote};
-use super::settings::{self, CLIENT_CA, CONF, HBA, IDENT, SERVER_CERT, SERVER_KEY};
+use super::settings::{CLIENT_CA, CONF, HBA, IDENT, SERVER_CERT, SERVER_KEY};
 use super::stage::{Generations, sibling, sync};
-use super::{Owner, PostgresError, Server, TlsMaterial};
+use super::{Owner, PostgresError, Server, TlsMaterial, conf};
 use crate::clock::WallTime;
 
 /// The files of the last generation, said so that they stand by themselves.
@@ -213,7 +213,7 @@ pub(super) fn remove(server: &Server) {
 
 /// The line by which a postgresql.conf reads the settings that an earlier release left beside it.
 pub(super) fn include_of(config_file: &Path) -> Result<String, PostgresError> {
-    Ok(settings::include_line(&directory_beside(config_file)?.join(CONF)))
+    Ok(conf::include_line(&directory_beside(config_file)?.join(CONF)))
 }
 
 /// Puts a file of the server's user in the place of whatever is at `path`, at once.

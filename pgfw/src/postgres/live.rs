@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::settings::{self, CONF, HBA, IDENT};
+use super::conf::{include_dir, include_line};
+use super::settings::{CONF, HBA, IDENT};
 use super::stage::Generations;
 use super::switch::{has_line, is_link_to, was_ours};
 use super::{PostgresError, Server, kept};
@@ -21,14 +22,14 @@ pub(super) struct Live {
 /// How the server comes to read pgfw.conf.
 #[derive(Debug, Clone)]
 pub(super) enum Include {
-    /// A link in a directory that postgresql.conf includes; it is among the links.
-    Directory,
+    /// This link in a directory that postgresql.conf includes; it is among the links.
+    Directory(PathBuf),
     /// A last line of this file.
     Line { file: PathBuf, line: String },
 }
 
 /// Sorts after everything in an include_dir, which is read in order of names (guc-file.l: `ParseConfigDirectory`).
-pub(super) const CONF_LINK: &str = "zz-pgfw.conf";
+const CONF_LINK: &str = "zz-pgfw.conf";
 
 impl Live {
     /// Reads what postgresql.conf offers.
@@ -57,17 +58,17 @@ impl Live {
         let text = fs::read_to_string(&file).map_err(PostgresError::file("cannot read", &file))?;
         // Not the resolved name: pg_file_settings shows the path as the server was given it.
         let parent = config_file.parent().unwrap_or(Path::new("/"));
-        let directory = settings::include_dir(&text).map(|d| parent.join(d));
+        let directory = include_dir(&text).map(|d| parent.join(d));
         let (links, include) = match directory.filter(|d| d.is_dir()) {
-            Some(directory) => (
-                vec![(directory.join(CONF_LINK), conf.clone())],
-                Include::Directory,
-            ),
+            Some(directory) => {
+                let link = directory.join(CONF_LINK);
+                (vec![(link.clone(), conf.clone())], Include::Directory(link))
+            }
             None => (
                 Vec::new(),
                 Include::Line {
                     file,
-                    line: settings::include_line(&conf),
+                    line: include_line(&conf),
                 },
             ),
         };
@@ -79,7 +80,7 @@ impl Live {
         let linked = self.links.iter().all(|(live, target)| is_link_to(live, target));
         linked
             && match &self.include {
-                Include::Directory => true,
+                Include::Directory(_) => true,
                 Include::Line { file, line } => fs::read_to_string(file).is_ok_and(|t| has_line(&t, line)),
             }
     }

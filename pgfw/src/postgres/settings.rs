@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use super::PostgresError;
 use super::hba::quote;
+use super::stage::Generations;
 use crate::config::{Cluster, ClusterAudit, MinTls};
 
 /// Names of the files in a generation.
@@ -59,6 +61,20 @@ pub fn settings(cluster: &Cluster, current: &Path, crl_directory: &Path) -> Vec<
     all.into_iter().map(|(n, v)| (n.to_owned(), v)).collect()
 }
 
+/// The same, with every path whole.
+///
+/// # Errors
+/// There is no working directory.
+pub(super) fn of_server(
+    cluster: &Cluster,
+    generations: &Generations,
+    crl_directory: &Path,
+) -> Result<Vec<(String, String)>, PostgresError> {
+    let crls =
+        std::path::absolute(crl_directory).map_err(PostgresError::file("cannot find", crl_directory))?;
+    Ok(settings(cluster, &generations.current_link(), &crls))
+}
+
 /// pgfw.conf's text.
 pub fn render(settings: &[(String, String)]) -> String {
     let mut text = String::from(
@@ -70,46 +86,6 @@ pub fn render(settings: &[(String, String)]) -> String {
     text
 }
 
-/// The line by which a postgresql.conf reads `conf`.
-pub fn include_line(conf: &Path) -> String {
-    format!("include = {}", quote::setting(&conf.to_string_lossy()))
-}
-
-/// The directory that a postgresql.conf includes as a whole (Debian's `include_dir = 'conf.d'`), if it does.
-pub fn include_dir(conf: &str) -> Option<String> {
-    conf.lines().rev().find_map(|line| {
-        let rest = line.trim_start().strip_prefix("include_dir")?;
-        let rest = rest.trim_start();
-        let rest = rest.strip_prefix('=').unwrap_or(rest).trim_start();
-        let (name, _) = rest.strip_prefix('\'')?.split_once('\'')?;
-        (!name.is_empty()).then(|| name.to_owned())
-    })
-}
-
 fn on_off(on: bool) -> String {
     if on { "on" } else { "off" }.to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn include_dir_is_read_as_the_server_reads_it() {
-        // line, directory
-        let rows = [
-            (
-                "include_dir = 'conf.d'\t# include files ending in '.conf' from",
-                Some("conf.d"),
-            ),
-            ("  include_dir 'x'", Some("x")),
-            ("#include_dir = '...'", None),
-            ("include_dir = ''", None),
-            ("include = 'x'", None),
-            ("include_dir_of = 'x'", None),
-        ];
-        for (line, directory) in rows {
-            assert_eq!(include_dir(line).as_deref(), directory, "{line}");
-        }
-    }
 }

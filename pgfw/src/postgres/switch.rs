@@ -159,7 +159,7 @@ impl<'a> Switch<'a> {
             }
         }
         match &live.include {
-            Include::Directory => Ok(()),
+            Include::Directory(_) => Ok(()),
             Include::Line { file, line } => {
                 let text = fs::read_to_string(file).map_err(PostgresError::file("cannot read", file))?;
                 if has_line(&text, line) {

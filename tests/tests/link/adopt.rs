@@ -181,7 +181,7 @@ fn what_is_adopted_of_a_running_server_keeps_who_gets_in() {
         "cluster = \"15/main\"",
         "grown_hba.conf line 6",
         "without any proof (trust)",
-        "log_connections; `alter system reset` takes it out",
+        "log_connections (line 3); `alter system reset` takes it out",
         "statements = \"mod\"",
         "log_statement (line ",
         "server_names = [\"db.example.com\", \"10.10.0.10\"]",
@@ -338,7 +338,7 @@ fn each_server_is_found_by_its_own_files_and_what_is_broken_is_named() {
         "port = 5455",
         "/run/late_rules line 1",
         "roles = [\"bob\"]",
-        "which has the last word over pgfw's settings: hba_file, port",
+        "which has the last word over pgfw's settings: port;",
     ] {
         assert!(said.contains(expected), "no {expected:?} in:\n{text}");
     }

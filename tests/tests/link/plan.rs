@@ -241,8 +241,12 @@ fn a_plan_says_what_it_takes_and_what_it_did_not_see() {
     let settings = said["settings"].as_array().unwrap();
     let setting = |name: &str| settings.iter().find(|s| s["name"] == name).unwrap();
     assert_eq!(setting("listen_addresses")["restart"], true);
-    let by = setting("log_statement")["overridden"].as_str().unwrap();
-    assert!(by.ends_with("postgresql.auto.conf"), "{said:#}");
+    let other = &setting("log_statement")["overridden"];
+    assert!(
+        other["by"].as_str().unwrap().ends_with("postgresql.auto.conf"),
+        "{said:#}"
+    );
+    assert_eq!(other["line"], 3, "{said:#}");
     assert_eq!(said["sessions"], Value::Array(Vec::new()), "{said:#}");
     let people = stage.pgfw.ok(&["pg", "plan"]);
     for words in [

@@ -220,7 +220,7 @@ fn verify(stage: &Stage) -> (Outcome, Value) {
 
 /// The classes that are found, each once.
 #[track_caller]
-fn finds(stage: &Stage, classes: &[&str], words: &[&str]) {
+pub(crate) fn finds(stage: &Stage, classes: &[&str], words: &[&str]) {
     let (outcome, said) = verify(stage);
     let findings = said["findings"].as_array().unwrap();
     let mut found: Vec<&str> = findings.iter().map(|f| f["class"].as_str().unwrap()).collect();

@@ -3,8 +3,8 @@
 mod apt;
 mod bpf;
 mod majors;
+mod pgaudit;
 
-use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +15,7 @@ use crate::vm::qemu::{self, Qemu};
 /// Install what building, testing and the demo need, and say what and why.
 ///
 /// Debian packages: a Rust compiler that has `core` for BPF (a rustup nightly with rust-src is as good),
-/// PostgreSQL, an SSH server, nmap, the programs of the guides, the filters that the bench compares with and small tools.
+/// PostgreSQL with pgaudit, an SSH server, nmap, the programs of the guides, the filters that the bench compares with and small tools.
 /// No service is started, no database cluster is made, nothing is removed. bpf-linker is built into target/tools, QEMU
 /// unpacked there, and the other major versions of PostgreSQL into target/majors. On a machine that has it all this does nothing.
 #[derive(Debug, clap::Args)]
@@ -107,6 +107,8 @@ enum What {
     /// LLVM's headers and bpf-linker; `None` while the compiler that decides the version is missing too.
     Linker(Option<u32>),
     Qemu,
+    /// For the major version that Debian's server has, or will have.
+    Pgaudit(Option<u16>),
     Server(majors::Major),
 }
 
@@ -123,6 +125,8 @@ impl std::fmt::Display for Item {
             ),
             What::Component(name) => write!(f, "{name} (rustup): {why}"),
             What::Server(major) => write!(f, "{major}: {why}"),
+            What::Pgaudit(Some(major)) => write!(f, "{} (Debian): {why}", pgaudit::package(*major)),
+            What::Pgaudit(None) => write!(f, "postgresql-NN-pgaudit (Debian; NN as the server's): {why}"),
             What::Linker(Some(llvm)) if bpf::has_llvm(*llvm) => {
                 write!(f, "bpf-linker {version} (cargo): {why}")
             }
@@ -234,13 +238,19 @@ fn missing(needs: &[Need]) -> Vec<Item> {
             }
             Need::Lab => {
                 let absent = LAB.iter().filter(|(package, program, _)| match *package {
-                    "postgresql" => shell::find(program).is_none() || !has_server(),
+                    "postgresql" => shell::find(program).is_none() || pgaudit::major().is_none(),
                     _ => shell::find(program).is_none(),
                 });
                 items.extend(absent.map(|(package, _, why)| Item {
                     what: What::Package(package),
                     why,
                 }));
+                if !pgaudit::is_there() {
+                    items.push(Item {
+                        what: What::Pgaudit(pgaudit::major()),
+                        why: "the extension that audit.pgaudit sets",
+                    });
+                }
             }
             Need::Peers => {
                 let absent = PEERS
@@ -321,17 +331,6 @@ fn missing(needs: &[Need]) -> Vec<Item> {
     items
 }
 
-fn has_server() -> bool {
-    let majors = Path::new("/usr/lib/postgresql")
-        .read_dir()
-        .into_iter()
-        .flatten()
-        .flatten();
-    majors
-        .into_iter()
-        .any(|major| major.path().join("bin/postgres").exists())
-}
-
 fn install(items: Vec<Item>, yes: bool) -> Result<()> {
     if items.is_empty() {
         return Ok(());
@@ -347,7 +346,7 @@ fn install(items: Vec<Item>, yes: bool) -> Result<()> {
         .iter()
         .filter_map(|item| match item.what {
             What::Package(name) => Some(name),
-            What::Component(_) | What::Linker(_) | What::Qemu | What::Server(_) => None,
+            What::Component(_) | What::Linker(_) | What::Qemu | What::Pgaudit(_) | What::Server(_) => None,
         })
         .collect();
     if !packages.is_empty() {
@@ -363,6 +362,7 @@ fn install(items: Vec<Item>, yes: bool) -> Result<()> {
                     .with_context(|| format!("{name} is missing and rustup cannot add it"))?;
             }
             What::Linker(_) => link_tools()?,
+            What::Pgaudit(_) => pgaudit::install()?,
             What::Server(ref major) => {
                 println!("Unpacking {major} …");
                 majors::unpack(major)?;

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum Class {
     NoFilter,
     UncoveredInterface,
+    Listening,
+    NoListener,
     NoRule,
     CannotArrive,
     Shadowed,
@@ -19,9 +21,11 @@ pub enum Class {
 }
 
 impl Class {
-    pub const ALL: [Class; 10] = [
+    pub const ALL: [Class; 12] = [
         Class::NoFilter,
         Class::UncoveredInterface,
+        Class::Listening,
+        Class::NoListener,
         Class::NoRule,
         Class::CannotArrive,
         Class::Shadowed,
@@ -37,6 +41,8 @@ impl Class {
         match self {
             Class::NoFilter => "no filter",
             Class::UncoveredInterface => "an interface without a policy",
+            Class::Listening => "listens elsewhere than pgfw.toml says",
+            Class::NoListener => "addresses from which nothing that listens is reached",
             Class::NoRule => "admitted, and no rule",
             Class::CannotArrive => "rules whose addresses cannot arrive",
             Class::Shadowed => "rules that earlier ones shadow",
@@ -56,6 +62,12 @@ impl Class {
             }
             Class::UncoveredInterface => {
                 "The server listens on an interface on which no policy of this pgfw stands."
+            }
+            Class::Listening => {
+                "The server listens on more addresses than `listen_addresses` of pgfw.toml says, or on fewer: also where one is not there."
+            }
+            Class::NoListener => {
+                "A rule is for addresses, or the filter admits some, from which no address that the server listens on is reached."
             }
             Class::NoRule => "The filter admits addresses, and no rule lets anybody in from there.",
             Class::CannotArrive => "A rule is for addresses of which the filter admits none.",
@@ -85,6 +97,12 @@ impl Class {
             Class::UncoveredInterface => {
                 "Name it in `firewall.interfaces` and `pgfw reload`, or narrow `listen_addresses`."
             }
+            Class::Listening => {
+                "`pgfw pg apply` and restart the server; give the host the address that is missing (docs/audit.md, Addresses), or correct pgfw.toml."
+            }
+            Class::NoListener => {
+                "Add an address of that family, or one beyond loopback, to `listen_addresses`, or take the networks out of pgfw.toml."
+            }
             Class::NoRule => {
                 "Take the network out of `allow` or `pgfw remove` it, or give it an `[[identity]]` or `[[login]]`."
             }
@@ -107,6 +125,8 @@ impl Class {
         match self {
             Class::NoFilter => "no_filter",
             Class::UncoveredInterface => "uncovered_interface",
+            Class::Listening => "listening",
+            Class::NoListener => "no_listener",
             Class::NoRule => "no_rule",
             Class::CannotArrive => "cannot_arrive",
             Class::Shadowed => "shadowed",

@@ -2,12 +2,14 @@
 
 mod admitted;
 mod class;
+mod listening;
 mod rules;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 pub use class::Class;
+use listening::Listening;
 use pgfw_hba::{Connection, Encryption, Kind, Range, Ranges, World, reach};
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +26,7 @@ use crate::policy::{Answer, Origin};
 use crate::postgres::{self, Inspection, PostgresError, Rules, Server};
 
 /// What was found at one cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verified {
     pub cluster: String,
     /// By class, in the order of [`Class`].
@@ -62,9 +64,7 @@ pub fn pg_verify(paths: &Paths, name: &str) -> Result<Verified, Failure> {
     };
     let mut verified = Verified {
         cluster: name.to_owned(),
-        findings: Vec::new(),
-        one_layer: Vec::new(),
-        notes: Vec::new(),
+        ..Verified::default()
     };
     let server = match Server::find(cluster) {
         Ok(server) => server,
@@ -95,6 +95,7 @@ pub fn pg_verify(paths: &Paths, name: &str) -> Result<Verified, Failure> {
             "no policy judges packets on this host; start the daemon, or look at `pgfw status`.".to_owned(),
         );
     }
+    let listening = Listening::look(&server, cluster, &mut verified)?;
     if rules.hba.errors.is_empty() {
         let mut lines = reach(&rules.hba, &rules.live);
         if !rules.ssl {
@@ -110,6 +111,7 @@ pub fn pg_verify(paths: &Paths, name: &str) -> Result<Verified, Failure> {
         let scene = rules::Scene {
             admitted: admitted.as_ref(),
             here: here(),
+            listening: listening.as_ref(),
             interfaces: rules.live.interfaces().unwrap_or_default(),
             logins: &config.logins,
         };

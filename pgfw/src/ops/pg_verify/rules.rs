@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use pgfw_hba::{Address, Encryption, HbaLine, Interface, Kind, Left, Method, Pattern, Range, Ranges, Reach};
 
+use super::listening::Listening;
 use super::{Class, Verified};
 use crate::config::{Login, Plaintext};
 
@@ -12,12 +13,17 @@ pub(super) struct Scene<'a> {
     pub(super) admitted: Option<&'a Ranges>,
     /// What does not meet the filter.
     pub(super) here: Ranges,
+    /// `None`: not known.
+    pub(super) listening: Option<&'a Listening>,
     pub(super) interfaces: Vec<Interface>,
     pub(super) logins: &'a [Login],
 }
 
 pub(super) fn compare(lines: &[Reach], scene: &Scene, verified: &mut Verified) {
     no_rule(lines, scene, verified);
+    if let Some(listening) = scene.listening {
+        no_listener(lines, listening, scene, verified);
+    }
     for reach in lines.iter().filter(|reach| !is_net(reach.line)) {
         line(reach, lines, scene, verified);
     }
@@ -38,6 +44,41 @@ fn no_rule(lines: &[Reach], scene: &Scene, verified: &mut Verified) {
             Class::NoRule,
             format!("the filter admits {nowhere}, and no rule lets anybody in from there."),
         );
+    }
+}
+
+/// Who is let through, or in, and finds nobody who listens.
+fn no_listener(lines: &[Reach], listening: &Listening, scene: &Scene, verified: &mut Verified) {
+    let reached = listening.reached_from();
+    if let Some(admitted) = scene.admitted {
+        let nowhere = admitted.without(&reached);
+        if !nowhere.is_empty() {
+            verified.find(
+                Class::NoListener,
+                format!(
+                    "the filter admits {nowhere}, and nobody reaches what the server listens on from there: {}.",
+                    listening.shown()
+                ),
+            );
+        }
+    }
+    for reach in lines.iter().filter(|reach| reach.line.method != Method::Reject) {
+        let own = reach
+            .line
+            .address
+            .as_ref()
+            .and_then(|a| a.ranges(Some(&scene.interfaces)));
+        let is_for_nobody = own.is_some_and(|own| own.within(&reached).is_empty());
+        if is_for_nobody && !reach.is_shadowed() {
+            verified.find(
+                Class::NoListener,
+                format!(
+                    "{}: nobody reaches what the server listens on from its addresses: {}.",
+                    named(reach.line),
+                    listening.shown()
+                ),
+            );
+        }
     }
 }
 
@@ -221,15 +262,11 @@ mod tests {
         let scene = Scene {
             admitted: Some(&admitted),
             here: ranges(&["127.0.0.0/8", "10.10.0.10/32"]),
+            listening: None,
             interfaces: Vec::new(),
             logins: &config.logins,
         };
-        let mut verified = Verified {
-            cluster: String::new(),
-            findings: Vec::new(),
-            one_layer: Vec::new(),
-            notes: Vec::new(),
-        };
+        let mut verified = Verified::default();
         compare(&reach(&hba, &Nothing), &scene, &mut verified);
         verified
     }

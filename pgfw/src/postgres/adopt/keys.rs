@@ -1,21 +1,19 @@
 //! The keys of a `[[postgres]]` section, from a server's settings, and which of these pgfw would not have the last word of.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::super::conf::{self, At};
 use super::certificate::Served;
 use super::find::Place;
-use super::options::{Options, behind_directory, named_in};
 use super::sections::Note;
 use super::text::{shown, string};
 use crate::config::{Location, is_host_name};
-use crate::postgres::Server;
+use crate::postgres::{PostgresError, Server};
 
 /// The settings of which pgfw would not have the last word.
-pub(super) fn last_words(options: &Options, auto_conf: &str, notes: &mut Vec<Note>) {
-    let names = options.names().into_iter();
-    let names: Vec<&str> = names
-        .filter(|name| is_pgfws(name) || matches!(*name, "hba_file" | "ident_file"))
-        .collect();
+pub(super) fn last_words(server: &Server, notes: &mut Vec<Note>) -> Result<(), PostgresError> {
+    let options = server.options.names().into_iter();
+    let names: Vec<&str> = options.filter(|name| is_pgfws(name)).collect();
     if !names.is_empty() {
         notes.push(Note::differs(format!(
             "on the server's command line (postmaster.opts), which has the last word over pgfw's settings: {}; take it \
@@ -23,32 +21,29 @@ pub(super) fn last_words(options: &Options, auto_conf: &str, notes: &mut Vec<Not
             names.join(", ")
         )));
     }
-    let mut names = named_in(auto_conf);
-    names.retain(|name| is_pgfws(name));
-    if !names.is_empty() {
+    let mut files: Vec<(PathBuf, Vec<String>)> = Vec::new();
+    for entry in conf::after(server, &At::to_be(&server.config_file)?) {
+        if !is_pgfws(&entry.name) {
+            continue;
+        }
+        let what = format!("{} (line {})", entry.name, entry.line);
+        match files.iter_mut().find(|(file, _)| *file == entry.file) {
+            Some((_, all)) => all.push(what),
+            None => files.push((entry.file, vec![what])),
+        }
+    }
+    for (file, what) in files {
+        let remedy = match file.ends_with("postgresql.auto.conf") {
+            true => "`alter system reset` takes it out",
+            false => "take it out, or move it before the line that includes a directory",
+        };
         notes.push(Note::differs(format!(
-            "in postgresql.auto.conf, which has the last word over pgfw's settings: {}; `alter system reset` takes it out",
-            names.join(", ")
+            "in {}, which has the last word over pgfw's settings: {}; {remedy}",
+            shown(file.as_os_str().as_encoded_bytes()),
+            what.join(", ")
         )));
     }
-}
-
-/// pgfw's settings are a file of the directory that postgresql.conf includes, where it includes one.
-pub(super) fn behind(conf: &str, file: &Path, notes: &mut Vec<Note>) {
-    let mut set = behind_directory(conf);
-    set.retain(|(_, name)| is_pgfws(name) || name.starts_with("include"));
-    if set.is_empty() {
-        return;
-    }
-    let set: Vec<String> = set
-        .into_iter()
-        .map(|(line, name)| format!("{name} (line {line})"))
-        .collect();
-    notes.push(Note::differs(format!(
-        "in {} behind include_dir, so with the last word over pgfw's settings: {}; move it before that line",
-        shown(file.as_os_str().as_encoded_bytes()),
-        set.join(", ")
-    )));
+    Ok(())
 }
 
 /// What pgfw.conf sets (settings.rs).
@@ -112,14 +107,6 @@ pub(super) fn server_names(served: Vec<String>, notes: &mut Vec<Note>) -> Vec<St
         .ok()
         .and_then(|name| name.into_string().ok());
     host.filter(|name| is_host_name(name)).into_iter().collect()
-}
-
-/// A list as guc.c reads one: commas, blanks, quotes around a name.
-pub(super) fn list(text: &str) -> Vec<String> {
-    let names = text
-        .split(',')
-        .map(|name| name.trim().trim_matches('"').to_owned());
-    names.filter(|name| !name.is_empty()).collect()
 }
 
 /// The name that a person would give the section.

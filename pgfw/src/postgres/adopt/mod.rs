@@ -9,7 +9,6 @@ mod find;
 mod keys;
 mod local;
 mod managers;
-mod options;
 mod page;
 mod sections;
 mod survey;

@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use pgfw_hba::Disk;
 use pgfw_hba::Files as _;
 
-use super::super::cluster::read_note;
+use super::super::options::Options;
 use super::super::{PostgresError, Rules, Server, Sql};
 use super::certificate::{self, Served};
 use super::find::Place;
-use super::keys::{behind, last_words, list, min_tls, server_files, server_names, wish};
+use super::keys::{last_words, min_tls, server_files, server_names, wish};
 use super::managers::{self, Traces};
-use super::options::Options;
 use super::sections::Note;
 use super::text::{shown, string};
 use super::{Draft, Known, Role, Secret, Translation, translate};
@@ -49,15 +48,6 @@ pub(super) fn survey(
     }
     seen.push(id);
 
-    let options = Options::parse(&read_note(&server.data.join("postmaster.opts")).unwrap_or_default());
-    for (name, file) in [
-        ("hba_file", &mut server.hba_file),
-        ("ident_file", &mut server.ident_file),
-    ] {
-        if let Some(value) = options.setting(name) {
-            *file = server.data.join(value);
-        }
-    }
     let running = server.running();
     let sql = running.as_ref().map(|running| Sql::connect_to(&server, running));
     if let Some(Ok(sql)) = &sql
@@ -115,12 +105,11 @@ pub(super) fn survey(
         manage = instead;
         notes.push(Note::says(why));
     }
-    last_words(&options, &auto_conf, &mut notes);
-    behind(&conf, &server.config_file, &mut notes);
+    last_words(&server, &mut notes).map_err(left_out)?;
     if running.is_some() {
         notes.extend(rules.notes.iter().map(Note::says));
     }
-    let ssl = options.setting("ssl").map_or(rules.ssl, is_on);
+    let ssl = rules.ssl;
     let superuser = &server.owner.name;
     let translation = translate(&rules.hba, &rules.ident, &known, &rules.live, ssl, superuser);
     let translation = if let Some(problem) = rules.hba.errors.first() {
@@ -147,10 +136,7 @@ pub(super) fn survey(
             "{problem}: a server does not load that file of maps"
         )));
     }
-    let setting = |name: &'static str| match options.setting(name) {
-        Some(value) => Ok(value.to_owned()),
-        None => server.setting(name),
-    };
+    let setting = |name: &'static str| server.setting(name);
     let all = || -> Result<Draft, PostgresError> {
         if !ssl {
             notes.push(Note::differs(
@@ -181,15 +167,12 @@ pub(super) fn survey(
             location: place.location(&server.config_file),
             port: match &running {
                 Some(running) => running.port,
-                None => options
-                    .setting("port")
-                    .and_then(|p| p.parse().ok())
-                    .unwrap_or(server.port),
+                None => server.port,
             },
             manage,
             server_names: server_names(served.names, &mut notes),
             server_files,
-            listen_addresses: list(&setting("listen_addresses")?),
+            listen_addresses: server.listen_addresses()?,
             min_tls,
             // A list of events from 18 on.
             connections: !matches!(
@@ -207,13 +190,6 @@ pub(super) fn survey(
 }
 
 /// A switch as the command line may have it (bool.c: `parse_bool`).
-fn is_on(value: &str) -> bool {
-    matches!(
-        value.to_ascii_lowercase().as_str(),
-        "on" | "true" | "t" | "yes" | "y" | "1"
-    )
-}
-
 /// The section that leads there, as pgfw itself would find it.
 fn cluster(place: &Place) -> Result<Cluster, String> {
     let title = place.title();
@@ -226,7 +202,7 @@ fn cluster(place: &Place) -> Result<Cluster, String> {
                     shown(title.as_bytes())
                 ));
             }
-            let options = Options::parse(&read_note(&data.join("postmaster.opts")).unwrap_or_default());
+            let options = Options::of(data);
             let config_file = match (options.setting("config_file"), &options.directory) {
                 (Some(file), _) => PathBuf::from(file),
                 (None, Some(directory)) => directory.join("postgresql.conf"),

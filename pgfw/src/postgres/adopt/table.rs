@@ -62,6 +62,14 @@ struct Decided {
     md5: (Ranges, Ranges),
 }
 
+impl Decided {
+    /// They are in the order of the lines.
+    fn part(&self, line: usize) -> Option<&Part> {
+        let found = self.parts.binary_search_by_key(&line, |(n, _)| *n);
+        found.ok().map(|place| &self.parts[place].1)
+    }
+}
+
 /// The whole table.
 pub(super) struct Table<'a> {
     pub(super) lines: &'a [HbaLine],
@@ -116,8 +124,7 @@ impl<'a> Table<'a> {
 
     /// What comes to a line as that role to that target.
     pub(super) fn part(&self, line: usize, candidate: usize, target: usize) -> Option<&Part> {
-        let parts = &self.pair(candidate, target).parts;
-        parts.iter().find(|(n, _)| *n == line).map(|(_, part)| part)
+        self.pair(candidate, target).part(line)
     }
 
     /// From where, by TLS and in plaintext, that role gets to that target by any line of the method.
@@ -135,9 +142,7 @@ impl<'a> Table<'a> {
 
     /// Whether anything at all comes to a line, of what is known.
     pub(super) fn is_reached(&self, line: usize) -> bool {
-        self.pairs
-            .iter()
-            .any(|pair| pair.parts.iter().any(|(n, _)| *n == line))
+        self.pairs.iter().any(|pair| pair.part(line).is_some())
     }
 }
 
@@ -168,7 +173,7 @@ fn decide(lines: &[HbaLine], places: &[Where], fates: &[Fate], matching: &[usize
                 continue;
             };
             let left = ranges.without(&taken);
-            taken = taken.union(ranges);
+            taken.add(ranges);
             if !left.is_empty() {
                 parts.push((*n, left));
             }
@@ -182,8 +187,8 @@ fn decide(lines: &[HbaLine], places: &[Where], fates: &[Fate], matching: &[usize
     };
     let here = loopback();
     let find = |parts: &[(usize, Ranges)], n: usize| {
-        let found = parts.iter().find(|(place, _)| *place == n);
-        found.map_or_else(Ranges::none, |(_, ranges)| ranges.clone())
+        let found = parts.binary_search_by_key(&n, |(place, _)| *place);
+        found.map_or_else(|_| Ranges::none(), |place| parts[place].1.clone())
     };
     let parts = matching.iter().filter_map(|n| {
         let (tls, plain) = (find(&tls, *n), find(&plain, *n));
@@ -203,9 +208,9 @@ fn decide(lines: &[HbaLine], places: &[Where], fates: &[Fate], matching: &[usize
     let parts: Vec<(usize, Part)> = parts.collect();
     let by = |method: Method| {
         let of_method = parts.iter().filter(|(n, _)| fates[*n] == Fate::Login(method));
-        of_method.fold((Ranges::none(), Ranges::none()), |(tls, plain), (_, part)| {
-            (tls.union(&part.tls), plain.union(&part.plain))
-        })
+        let (tls, plain): (Vec<_>, Vec<_>) = of_method.map(|(_, part)| (&part.tls, &part.plain)).unzip();
+        let joined = |all: Vec<&Ranges>| Ranges::of(all.into_iter().flat_map(Ranges::iter));
+        (joined(tls), joined(plain))
     };
     Decided {
         scram: by(Method::ScramSha256),

@@ -1,6 +1,6 @@
 //! What was found as text for pgfw.toml, each line with what there is to say about it; read back before anybody sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -14,10 +14,27 @@ use crate::config::{Config, Manage, Method};
 use crate::failure::Failure;
 use crate::policy::access::{self, AccessError};
 
-/// A `[[login]]` with its name.
-struct Login<'a> {
-    name: String,
-    section: &'a Section,
+/// The `[[login]]` sections, each with its name, in the order in which they are written.
+#[derive(Default)]
+struct Logins<'a> {
+    names: Vec<String>,
+    places: BTreeMap<Key<'a>, usize>,
+}
+
+/// All that makes two sections one.
+type Key<'a> = (
+    Method,
+    &'a [String],
+    Option<&'a [String]>,
+    bool,
+    &'a [IpNet],
+    bool,
+);
+
+impl<'a> Logins<'a> {
+    fn place(&self, section: &'a Section) -> Option<usize> {
+        self.places.get(&key(section)).copied()
+    }
 }
 
 /// Writes all drafts.
@@ -48,11 +65,12 @@ pub(super) fn write(drafts: Vec<Draft>, mut problems: Vec<String>) -> Result<Ado
                 login,
                 place,
             }) => {
-                let title = |l: &Login| format!("login `{}`", l.name);
+                let title = |name: &String| format!("login `{name}`");
                 let later = logins
+                    .names
                     .iter()
-                    .rposition(|l| title(l) == first || title(l) == second);
-                let other = if later.is_some_and(|n| title(&logins[n]) == first) {
+                    .rposition(|name| title(name) == first || title(name) == second);
+                let other = if later.is_some_and(|n| title(&logins.names[n]) == first) {
                     &second
                 } else {
                     &first
@@ -113,21 +131,30 @@ fn cluster_names(drafts: &[Draft]) -> Vec<String> {
     names
 }
 
-/// In the order in which they are written; one that stands there already is not written again.
-fn logins<'a>(drafts: &'a [Draft], names: &[String]) -> Vec<Login<'a>> {
-    let mut all: Vec<Login<'a>> = Vec::new();
+/// One that stands there already is not written again.
+fn logins<'a>(drafts: &'a [Draft], names: &[String]) -> Logins<'a> {
+    let mut all = Logins::default();
+    let mut taken: BTreeSet<String> = BTreeSet::new();
+    // Where to go on counting: servers have thousands of lines.
+    let mut last: BTreeMap<String, u32> = BTreeMap::new();
     for (draft, cluster) in drafts.iter().zip(names) {
         for section in sections(draft) {
-            if all.iter().any(|l| is_same(l.section, section)) {
+            if all.place(section).is_some() {
                 continue;
             }
             let wish = match section.roles.as_slice() {
                 [role] => role.clone(),
                 _ => format!("{cluster}-logins"),
             };
-            let taken = |name: &str| all.iter().any(|l| l.name == name);
-            let name = numbered(&wish).find(|name| !taken(name)).unwrap_or_default();
-            all.push(Login { name, section });
+            let from = last.entry(wish.clone()).or_insert(1);
+            let mut further = (*from..).map(|n| (n, numbered(&wish, n)));
+            let (n, name) = further
+                .find(|(_, name)| !taken.contains(name))
+                .unwrap_or_default();
+            *from = n;
+            taken.insert(name.clone());
+            all.places.insert(key(section), all.names.len());
+            all.names.push(name);
         }
     }
     all
@@ -139,7 +166,7 @@ fn sections(draft: &Draft) -> impl Iterator<Item = &Section> {
     lines.flat_map(|line| &line.what.sections)
 }
 
-fn is_same(a: &Section, b: &Section) -> bool {
+fn key(section: &Section) -> Key<'_> {
     let Section {
         method,
         roles,
@@ -148,38 +175,36 @@ fn is_same(a: &Section, b: &Section) -> bool {
         networks,
         plaintext,
         not_scram: _,
-    } = a;
-    *method == b.method
-        && *roles == b.roles
-        && *databases == b.databases
-        && *replication == b.replication
-        && *networks == b.networks
-        && *plaintext == b.plaintext
+    } = section;
+    (
+        *method,
+        roles,
+        databases.as_deref(),
+        *replication,
+        networks,
+        *plaintext,
+    )
 }
 
 /// NAME, NAME-2, NAME-3, each at most 63 bytes.
-fn numbered(wish: &str) -> impl Iterator<Item = String> + '_ {
-    (1_u32..).map(move |n| {
-        let suffix = if n == 1 { String::new() } else { format!("-{n}") };
-        let mut end = wish.len().min(pgfw_hba::LONGEST_NAME - suffix.len());
-        while !wish.is_char_boundary(end) {
-            end -= 1;
-        }
-        format!("{}{suffix}", &wish[..end])
-    })
+fn numbered(wish: &str, n: u32) -> String {
+    let suffix = if n == 1 { String::new() } else { format!("-{n}") };
+    let mut end = wish.len().min(pgfw_hba::LONGEST_NAME - suffix.len());
+    while !wish.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{suffix}", &wish[..end])
 }
 
 fn servers(
     drafts: &[Draft],
     names: &[String],
-    logins: &[Login],
+    logins: &Logins,
     out: &BTreeMap<usize, String>,
 ) -> Vec<AdoptedServer> {
     let one = |(draft, name): (&Draft, &String)| {
-        let written = sections(draft).filter(|section| {
-            let at = logins.iter().position(|l| is_same(l.section, section));
-            at.is_some_and(|n| !out.contains_key(&n))
-        });
+        let written =
+            sections(draft).filter(|section| logins.place(section).is_some_and(|n| !out.contains_key(&n)));
         let of_lines = draft.translation.lines.iter().map(|l| (&l.at, &l.what.notes));
         let of_local = draft.translation.local.iter().map(|l| (&l.at, &l.what.notes));
         let of_rules = of_lines.chain(of_local).filter(|_| draft.manage != Manage::None);
@@ -212,7 +237,7 @@ fn word(manage: Manage) -> &'static str {
 fn text(
     drafts: &[Draft],
     names: &[String],
-    logins: &[Login],
+    logins: &Logins,
     out: &BTreeMap<usize, String>,
     problems: &[String],
 ) -> String {
@@ -234,7 +259,7 @@ fn text(
     if drafts.is_empty() {
         page.comment("There is no server that could be read.");
     }
-    let mut written = vec![false; logins.len()];
+    let mut written = vec![false; logins.names.len()];
     for (draft, name) in drafts.iter().zip(names) {
         page.line("");
         cluster(&mut page, draft, name);
@@ -311,7 +336,7 @@ fn cluster(page: &mut Page, draft: &Draft, name: &str) {
 fn login_line(
     page: &mut Page,
     line: &Placed<OfLine>,
-    logins: &[Login],
+    logins: &Logins,
     out: &BTreeMap<usize, String>,
     written: &mut [bool],
 ) {
@@ -321,10 +346,10 @@ fn login_line(
         if place > 0 {
             page.line("");
         }
-        let Some(n) = logins.iter().position(|l| is_same(l.section, section)) else {
+        let Some(n) = logins.place(section) else {
             continue;
         };
-        let name = &logins[n].name;
+        let name = &logins.names[n];
         if std::mem::replace(&mut written[n], true) {
             page.comment(&format!("  as [[login]] {} above", shown(name.as_bytes())));
             continue;

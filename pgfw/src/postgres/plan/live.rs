@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::live::CONF_LINK;
+use super::super::beforehand::is_on;
+use super::super::conf::{At, Override, overriding};
 use super::super::sessions::{self, Session};
 use super::super::sql::Sql;
-use super::super::switch::{Include, Live as Names};
 use super::super::{PostgresError, Server, after};
 use super::Plan;
-use crate::config::Config;
+use crate::config::{Cluster, Config};
 
 /// What a running server was asked.
 #[derive(Debug, Clone)]
@@ -65,26 +65,63 @@ pub struct Setting {
     pub then: String,
     /// It counts from the server's next restart on.
     pub restart: bool,
-    /// The file, or `command line`, that has the last word: then nothing changes.
-    pub overridden: Option<String>,
+    /// What has the last word: then nothing changes.
+    pub overridden: Option<Override>,
+}
+
+impl Setting {
+    /// `None` where it is so already, and stays so. What has the last word counts once the files are read again, so it is
+    /// what a setting stays at.
+    fn of(name: &str, now: Option<String>, then: &str, restart: bool, others: &Others) -> Option<Setting> {
+        let other = others.get(name).filter(|(_, value)| !is_same(value, then));
+        let (overridden, now) = match other {
+            Some((by, value)) => (Some(by.clone()), Some(value.clone())),
+            None => (None, now),
+        };
+        (now.as_deref() != Some(then)).then(|| Setting {
+            name: name.to_owned(),
+            now,
+            then: then.to_owned(),
+            restart,
+            overridden,
+        })
+    }
+}
+
+/// Whether a file says what pgfw does: of booleans in any of their words.
+fn is_same(value: &str, then: &str) -> bool {
+    match then {
+        "on" => is_on(value),
+        "off" => !is_on(value),
+        then => value == then,
+    }
 }
 
 impl Plan {
     /// Asks the server, or its files where it is down.
     pub(super) fn ask(
         &mut self,
+        cluster: &Cluster,
         config: &Config,
-        names: &Names,
+        at: &At,
         own: Vec<(String, String)>,
     ) -> Result<(), PostgresError> {
+        let others = overriding(&self.server, at, &own);
+        let others = others
+            .into_iter()
+            .map(|(by, value)| (by.name.clone(), (by, value)))
+            .collect();
         // A server that did not answer about its roles is not waited for again.
         if self.now.running && self.now.live.knows_members() {
-            let asked = Sql::connect(&self.server)
-                .and_then(|sql| Ok((Live::of(&sql, config)?, settings(&sql, names, &own)?)));
+            let asked = Sql::connect(&self.server).and_then(|sql| {
+                let note = after::pgaudit(&sql, &self.server, cluster)?;
+                Ok((Live::of(&sql, config)?, settings(&sql, &others, &own)?, note))
+            });
             match asked {
-                Ok((live, settings)) => {
+                Ok((live, settings, note)) => {
                     self.live = Some(live);
                     self.settings = settings;
+                    self.notes.extend(note);
                     return Ok(());
                 }
                 Err(error) => self.notes.push(format!("the server does not tell: {error}")),
@@ -94,17 +131,16 @@ impl Plan {
                 .push("the server is down: what changes counts at its next start".to_owned());
         }
         self.not_seen = NOT_SEEN.map(str::to_owned).to_vec();
-        self.settings = in_files(&self.server, own)?;
+        self.settings = in_files(&self.server, &others, own)?;
         Ok(())
     }
 }
 
 /// What only a server that answers can tell.
-const NOT_SEEN: [&str; 5] = [
+const NOT_SEEN: [&str; 4] = [
     "live sessions and streaming standbys",
     "which roles and databases exist",
     "who is a member of which role",
-    "what the server's command line overrides",
     "which settings a server that runs takes at a restart only",
 ];
 
@@ -160,17 +196,19 @@ impl Live {
     }
 }
 
+/// What has the last word about a setting, and what that says.
+type Others = BTreeMap<String, (Override, String)>;
+
 /// Those that differ from what the server goes by, or that something has the last word about.
-fn settings(sql: &Sql, names: &Names, own: &[(String, String)]) -> Result<Vec<Setting>, PostgresError> {
+fn settings(sql: &Sql, others: &Others, own: &[(String, String)]) -> Result<Vec<Setting>, PostgresError> {
     let own_names: Vec<&String> = own.iter().map(|(name, _)| name).collect();
     let rows = sql.query(
-        "select name, setting, context, source from pg_settings where name = any($1)",
+        "select name, setting, context from pg_settings where name = any($1)",
         &[&own_names],
     )?;
     struct Known {
         value: Option<String>,
         restart: bool,
-        command_line: bool,
     }
     let known: BTreeMap<String, Known> = rows
         .iter()
@@ -178,89 +216,28 @@ fn settings(sql: &Sql, names: &Names, own: &[(String, String)]) -> Result<Vec<Se
             let known = Known {
                 value: row.get(1),
                 restart: row.get::<_, String>(2) == "postmaster",
-                command_line: row.get::<_, String>(3) == "command line",
             };
             (row.get(0), known)
         })
         .collect();
-    let later = later_entries(sql, names, &own_names)?;
     let all = own.iter().map(|(name, then)| {
         let known = known.get(name);
-        let by_option = known
-            .filter(|k| k.command_line)
-            .map(|_| "command line".to_owned());
-        Setting {
-            name: name.clone(),
-            now: known.and_then(|k| k.value.clone()),
-            then: then.clone(),
-            restart: known.is_some_and(|k| k.restart),
-            overridden: by_option.or_else(|| later.get(name).cloned()),
-        }
+        let now = known.and_then(|k| k.value.clone());
+        Setting::of(name, now, then, known.is_some_and(|k| k.restart), others)
     });
-    Ok(all
-        .filter(|setting| setting.now.as_ref() != Some(&setting.then))
-        .collect())
-}
-
-/// Who sets these after the place where pgfw's settings are read, or will be: a later entry counts (guc-file.l).
-fn later_entries(
-    sql: &Sql,
-    names: &Names,
-    own: &[&String],
-) -> Result<BTreeMap<String, String>, PostgresError> {
-    let rows = sql.query(
-        "select name, sourcefile, seqno from pg_file_settings where sourcefile is not null order by seqno",
-        &[],
-    )?;
-    let ours = names.conf_paths();
-    let entries: Vec<(Option<String>, String, i32)> = rows
-        .iter()
-        .map(|row| (row.get(0), row.get(1), row.get(2)))
-        .collect();
-    let last = |is_before: &dyn Fn(&str) -> bool| {
-        let before = entries.iter().filter(|(_, file, _)| is_before(file));
-        before.map(|(_, _, seqno)| *seqno).max()
-    };
-    let automatic = |file: &str| file.ends_with("/postgresql.auto.conf");
-    let place = last(&|file| ours.iter().any(|own| own == file)).or_else(|| match &names.include {
-        Include::Line { .. } => last(&|file| !automatic(file)),
-        Include::Directory => last(&|file| {
-            let link = names.links.iter().map(|(link, _)| link);
-            let mut folders = link.filter(|link| link.ends_with(CONF_LINK));
-            folders.any(|link| {
-                let path = std::path::Path::new(file);
-                path.parent() == link.parent() && path < link.as_path()
-            })
-        }),
-    });
-    let counts_later = |file: &str, seqno: i32| match place {
-        Some(place) => seqno > place,
-        None => automatic(file),
-    };
-    Ok(entries
-        .iter()
-        .filter_map(|(name, file, seqno)| {
-            let name = name.as_ref().filter(|name| own.contains(name))?;
-            counts_later(file, *seqno).then(|| (name.clone(), file.clone()))
-        })
-        .collect())
+    Ok(all.flatten().collect())
 }
 
 /// By what the files say; a server that is down takes all of them at its start.
-fn in_files(server: &Server, own: Vec<(String, String)>) -> Result<Vec<Setting>, PostgresError> {
+fn in_files(
+    server: &Server,
+    others: &Others,
+    own: Vec<(String, String)>,
+) -> Result<Vec<Setting>, PostgresError> {
     let all = own.into_iter().map(|(name, then)| {
         let now = server.setting_if_known(&name)?;
-        Ok(Setting {
-            name,
-            now,
-            then,
-            restart: false,
-            overridden: None,
-        })
+        Ok(Setting::of(&name, now, &then, false, others))
     });
-    let all: Vec<Setting> = all.collect::<Result<_, PostgresError>>()?;
-    Ok(all
-        .into_iter()
-        .filter(|setting| setting.now.as_ref() != Some(&setting.then))
-        .collect())
+    let all: Vec<Option<Setting>> = all.collect::<Result<_, PostgresError>>()?;
+    Ok(all.into_iter().flatten().collect())
 }

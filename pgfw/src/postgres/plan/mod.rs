@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pgfw_hba::{Hba, Ident, Memory};
+use pgfw_hba::{Disk, Files as _, Hba, Ident, Memory};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -16,12 +16,13 @@ pub use diff::Difference;
 pub use live::{Live, Role, Secret, Setting, Stream};
 
 use super::candidate::{Texts, texts};
+use super::conf::At;
 use super::pending;
 use super::rules::grammar;
 use super::settings::{self, CLIENT_CA, CONF, HBA, IDENT, SERVER_CERT};
 use super::stage::Generations;
 use super::switch::{Include, Live as Names, has_line, included, is_link_to};
-use super::{PostgresError, Rules, Server};
+use super::{PostgresError, Rules, Server, beforehand};
 use crate::clock::WallTime;
 use crate::config::{Cluster, Config, Manage};
 use crate::failure::Failure;
@@ -110,11 +111,15 @@ pub fn plan(cluster: &Cluster, config: &Config, paths: &Paths, facts: &Facts) ->
         not_seen: Vec::new(),
         server,
     };
+    let own = settings::of_server(cluster, &generations, &facts.crl_dir)?;
     plan.obstacles(cluster, paths, facts, &generations, &names);
+    if let Err(error) = beforehand::check(cluster, &plan.server, &names, &own) {
+        let Failure { message, remedy, .. } = Failure::from(error);
+        plan.obstacles.push(format!("{message}. {remedy}"));
+    }
     plan.differences(cluster, &names, &current, &texts)?;
     plan.served_and_trusted(&pems.0)?;
-    let own = settings::settings(cluster, &current, &absolute(&facts.crl_dir)?);
-    plan.ask(config, &names, own)?;
+    plan.ask(cluster, config, &At::of(&names), own)?;
     Ok(plan)
 }
 
@@ -179,7 +184,7 @@ impl Plan {
         texts: &Texts,
     ) -> Result<(), PostgresError> {
         let server = &self.server;
-        let there = |path: &Path| match server.owner.act(|| fs::read(path)) {
+        let there = |path: &Path| match server.owner.act(|| Disk.read(path)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(PostgresError::file("cannot read", path)(e)),
@@ -269,7 +274,8 @@ impl Server {
             return Ok(String::new());
         }
         let path = self.data.join(value);
-        Ok(self.owner.act(|| fs::read_to_string(&path)).unwrap_or_default())
+        let bytes = self.owner.act(|| Disk.read(&path)).unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 
@@ -317,8 +323,4 @@ fn named(der: &[u8]) -> String {
         }
         Err(_) => "what is no certificate".to_owned(),
     }
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, PostgresError> {
-    std::path::absolute(path).map_err(PostgresError::file("cannot find", path))
 }
