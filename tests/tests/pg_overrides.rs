@@ -252,6 +252,9 @@ fn p16_rules_that_the_command_line_names_are_the_servers() {
         assert!(!managed.scratch.data().join("pg_hba.conf").is_symlink());
         managed.scratch.stop();
         assert_eq!(found().hba_file, hba);
+        // What the next start says, nobody knows.
+        let error = said(managed.apply(&config).unwrap_err());
+        assert!(error.contains("last started with hba_file="), "{error}");
         // Started without them it is another server, and is seen to be.
         managed.scratch.run();
         assert_eq!(found().hba_file, managed.scratch.data().join("pg_hba.conf"));

@@ -1,6 +1,6 @@
 //! How things look: lines for people, tables, JSON, and failures on standard error.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
@@ -51,9 +51,11 @@ pub(super) fn fail_when_unwritable() {
         let said = panic.payload().downcast_ref::<String>();
         let why = said.and_then(|said| said.strip_prefix("failed printing to stdout: "));
         let Some(why) = why else { return former(panic) };
-        eprintln!("pgfw: standard output cannot be written to: {why}");
-        eprintln!(
-            "      What was printed is not whole. What the command was to do may be done; `pgfw status` tells."
+        // Standard error may lead to the same place.
+        let _unheard = writeln!(
+            std::io::stderr(),
+            "pgfw: standard output cannot be written to: {why}\n      What was printed is not whole. What the command was to \
+             do may be done; `pgfw status` tells."
         );
         std::process::exit(1);
     }));

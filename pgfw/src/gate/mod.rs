@@ -147,7 +147,7 @@ async fn one(stream: TcpStream, mut place: Place, front: Arc<Front>, requests: A
         return;
     };
     if !place.is_holder() {
-        return tracing::warn!(%source, "too many connections of holders of certificates");
+        return tracing::warn!(%source, "too many connections of holders of certificates, or newer ones from the same source took its place");
     }
     requests.serve(stream, chain, source).await;
     drop(place);

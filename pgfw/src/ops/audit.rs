@@ -14,7 +14,7 @@ use crate::ledger::types::{Authority, Certificate};
 use crate::observe::audit::{Audit, AuthorityChange, By, Change, Event, RulesChange, Settings};
 use crate::paths::Paths;
 use crate::pki::Selection;
-use crate::postgres::{Applied, Released, Settled, Verdict};
+use crate::postgres::{Applied, Released, Settled, Step, Verdict};
 
 /// What the daemon does of its own accord.
 const OWN_ACCORD: &str = "pgfw";
@@ -100,7 +100,8 @@ impl Engine {
     }
 
     pub(super) fn say_applied(&self, applied: &Applied) {
-        if applied.unchanged {
+        // Its files may have been there, and others in force.
+        if applied.unchanged && !applied.steps.contains(&Step::Switched) {
             return;
         }
         let change = match applied.undoes_itself {
@@ -189,7 +190,7 @@ impl Engine {
 }
 
 /// What became of an apply that waited for its confirmation, or was cut off.
-pub(super) fn say_settled(paths: &Paths, settled: &Settled, verdict: Verdict) {
+pub(super) fn say_settled(audit: &Audit, settled: &Settled, verdict: Verdict) {
     let (change, cluster, generation) = match settled {
         Settled::Kept { cluster, generation } => (RulesChange::Confirmed, cluster, Some(*generation)),
         Settled::Undone { cluster, back_to, .. } => (RulesChange::RolledBack, cluster, *back_to),
@@ -199,7 +200,12 @@ pub(super) fn say_settled(paths: &Paths, settled: &Settled, verdict: Verdict) {
         Verdict::Due => own_accord(),
         Verdict::Keep | Verdict::Undo => myself(),
     };
-    say_rules(&open(paths), change, cluster, generation, by);
+    say_rules(audit, change, cluster, generation, by);
+}
+
+/// A confirmation that came too late: the apply has undone itself.
+pub(super) fn say_too_late(audit: &Audit, cluster: &str, back_to: Option<u32>) {
+    say_rules(audit, RulesChange::RolledBack, cluster, back_to, own_accord());
 }
 
 pub(super) fn say_released(paths: &Paths, released: &Released) {

@@ -251,14 +251,21 @@ impl Followed {
         for line in &read.lines {
             told.extend(self.logins.line(&cluster.name, line));
         }
-        if !self.logins.without_serial().is_empty() && self.server_pause.is_none_or(|until| until <= now) {
+        // What goes on beyond this part of a long log is not over yet, and whose number a process has now is not known there.
+        let caught_up = !read.more;
+        if caught_up
+            && !self.logins.without_serial().is_empty()
+            && self.server_pause.is_none_or(|until| until <= now)
+        {
             let asked = self.ask(cluster, audit, serials);
             self.server_pause = asked.is_err().then(|| now + PAUSE);
             if let Err(failure) = asked {
                 tracing::debug!(cluster = cluster.name, "serials are not known: {failure}");
             }
         }
-        told.extend(self.logins.settle(&cluster.name, now_ms()));
+        if caught_up {
+            told.extend(self.logins.settle(&cluster.name, now_ms()));
+        }
         self.dirty |= !told.is_empty();
         for Told { event, wall_ns } in &told {
             audit.record_at(event, *wall_ns);

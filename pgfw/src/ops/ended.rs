@@ -20,19 +20,21 @@ impl Engine {
         }
         // They stay until their own time, since a clock that is set back makes the certificate count again.
         let past = self.ledger.leases_past_certificates(Now::read().wall())?;
-        let said = std::mem::take(&mut self.leases_said_over);
+        let now_over: HashSet<i64> = past.iter().map(|lease| lease.id).collect();
+        let said = std::mem::replace(&mut self.leases_said_over, now_over);
         for lease in past.iter().filter(|lease| !said.contains(&lease.id)) {
             let how = LeaseEnd::Certificate;
             self.say_lease(&LeaseEvent::Ended { lease, how });
         }
-        let said: HashSet<i64> = past.iter().map(|lease| lease.id).collect();
         let PrunedLeases { over, revoked } = self.ledger.prune_leases(&Now::read(), &self.boot_id)?;
         for (leases, how) in [(over, LeaseEnd::Time), (revoked, LeaseEnd::Revoked)] {
-            for lease in leases.iter().filter(|lease| !said.contains(&lease.id)) {
+            for lease in leases
+                .iter()
+                .filter(|lease| !self.leases_said_over.contains(&lease.id))
+            {
                 self.say_lease(&LeaseEvent::Ended { lease, how });
             }
         }
-        self.leases_said_over = said;
         // What has ended counted no more.
         let after = self.ledger.version()?;
         if let Some(settled) = &mut self.settled

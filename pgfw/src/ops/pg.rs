@@ -1,7 +1,7 @@
 //! `pgfw pg apply`, `pg release`: the server's side of the config.
 
 use super::Engine;
-use super::audit::{say_released, say_settled};
+use super::audit::{open, say_released, say_settled};
 use super::certificates::{no_cluster, store};
 use super::engine::{lock_cluster, make_state_dir};
 use crate::clock::Now;
@@ -89,7 +89,7 @@ pub fn pg_release(paths: &Paths, name: &str, leave: Leave) -> Result<Released, F
     let (_, cluster) = known_cluster(paths, name)?;
     // What nobody confirmed is not what is given back or kept.
     let settled = postgres::settle(paths, name, Verdict::Undo)?;
-    say_settled(paths, &settled, Verdict::Undo);
+    say_settled(&open(paths), &settled, Verdict::Undo);
     let released = postgres::release(&cluster, paths, leave)?;
     say_released(paths, &released);
     Ok(released)
@@ -105,6 +105,9 @@ impl Engine {
         known_cluster(&self.paths, name)?;
         let _cluster = lock_cluster(&self.paths, name)?;
         let (config, cluster) = known_cluster(&self.paths, name)?;
+        // Also by `postgres::apply`, which says it to nobody.
+        let settled = postgres::settle(&self.paths, name, Verdict::Due)?;
+        say_settled(&self.audit, &settled, Verdict::Due);
         let material = self.material(&config, name)?;
         let applied = postgres::apply(&cluster, &config, &self.paths, &material, options)?;
         self.say_applied(&applied);

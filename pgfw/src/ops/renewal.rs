@@ -17,6 +17,7 @@ use crate::fault::{Step, step};
 use crate::host::places;
 use crate::ledger::types::Authority;
 use crate::ledger::{Ledger, Version};
+use crate::observe::audit::Audit;
 use crate::paths::Paths;
 use crate::pki::{self, Life, Store};
 use crate::postgres::{self, Renewal};
@@ -39,6 +40,7 @@ pub(super) struct Renewals {
 #[derive(Debug)]
 pub struct RenewalWork {
     paths: Paths,
+    audit: Audit,
     clusters: Vec<String>,
     busy: Arc<()>,
 }
@@ -72,11 +74,12 @@ impl RenewalWork {
     pub fn run(self) -> EndedRenewals {
         let RenewalWork {
             paths,
+            audit,
             clusters,
             busy,
         } = self;
         let renewed = clusters.into_iter().map(|name| {
-            let done = renew_server(&paths, &name, REQUESTER);
+            let done = renew(&paths, &name, REQUESTER, audit.clone());
             (name, done)
         });
         EndedRenewals {
@@ -92,11 +95,15 @@ impl RenewalWork {
 /// # Errors
 /// No such cluster, no authority, a server that does not take it: it serves the former certificate then.
 pub fn renew_server(paths: &Paths, name: &str, requester: &str) -> Result<Renewed, Failure> {
+    renew(paths, name, requester, super::audit::open(paths))
+}
+
+fn renew(paths: &Paths, name: &str, requester: &str, audit: Audit) -> Result<Renewed, Failure> {
     make_state_dir(paths)?;
     let _cluster = lock_cluster(paths, name)?;
     // A generation on top of one that may be undone would outlive it.
     let settled = postgres::settle(paths, name, postgres::Verdict::Due)?;
-    super::audit::say_settled(paths, &settled, postgres::Verdict::Due);
+    super::audit::say_settled(&audit, &settled, postgres::Verdict::Due);
     if let postgres::Settled::Waits(trial) = settled {
         return Err(Failure::refused(
             format!(
@@ -108,6 +115,7 @@ pub fn renew_server(paths: &Paths, name: &str, requester: &str) -> Result<Renewe
     }
     // Without the kernel's tables: none of them depend on a server's certificate.
     let mut engine = Engine::with(paths, Ledger::open(&paths.ledger())?)?;
+    engine.audit = audit;
     let (config, cluster) = engine.renewable(name)?;
     engine.issue_if_due(&config, &cluster, requester)?;
     step(Step::RenewalIssued);
@@ -176,6 +184,7 @@ impl Engine {
             .retain(|name, _| reach.clusters.iter().any(|c| c.name == *name));
         let work = (!due.is_empty()).then(|| RenewalWork {
             paths: self.paths.clone(),
+            audit: self.audit.clone(),
             clusters: due,
             busy: Arc::clone(&self.renewals.busy),
         });

@@ -9,12 +9,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::Engine;
+use super::audit::{say_settled, say_too_late};
 use super::engine::lock_cluster;
 use super::renewal::{LOOK_NS, RETRY_NS};
 use crate::clock::{BootTime, Now};
 use crate::failure::Failure;
+use crate::observe::audit::Audit;
 use crate::paths::Paths;
-use crate::postgres::{self, OnTrial, Settled, Verdict};
+use crate::postgres::{self, OnTrial, PostgresError, Settled, Verdict};
 
 /// What the keeper remembers of them. All of it can be found again.
 #[derive(Debug, Default)]
@@ -29,6 +31,7 @@ pub(super) struct Trials {
 #[derive(Debug)]
 pub struct TrialWork {
     paths: Paths,
+    audit: Audit,
     clusters: Vec<String>,
     busy: Arc<()>,
 }
@@ -45,11 +48,12 @@ impl TrialWork {
     pub fn run(self) -> SettledTrials {
         let TrialWork {
             paths,
+            audit,
             clusters,
             busy,
         } = self;
         let settled = clusters.into_iter().map(|name| {
-            let done = settle_trial(&paths, &name, Verdict::Due);
+            let done = settle_one(&paths, &name, Verdict::Due, || audit.clone());
             (name, done)
         });
         SettledTrials {
@@ -64,15 +68,33 @@ impl TrialWork {
 /// # Errors
 /// Files that cannot be put back; a confirmation that comes too late.
 pub fn settle_trial(paths: &Paths, name: &str, verdict: Verdict) -> Result<Settled, Failure> {
+    settle_one(paths, name, verdict, || super::audit::open(paths))
+}
+
+fn settle_one(
+    paths: &Paths,
+    name: &str,
+    verdict: Verdict,
+    audit: impl FnOnce() -> Audit,
+) -> Result<Settled, Failure> {
     if postgres::due(paths, name).is_none() && !postgres::note_of(paths, name).exists() {
         return Ok(Settled::Nothing {
             cluster: name.to_owned(),
         });
     }
     let _lock = lock_cluster(paths, name)?;
-    let settled = postgres::settle(paths, name, verdict)?;
-    super::audit::say_settled(paths, &settled, verdict);
-    Ok(settled)
+    match postgres::settle(paths, name, verdict) {
+        Ok(settled) => {
+            say_settled(&audit(), &settled, verdict);
+            Ok(settled)
+        }
+        Err(error) => {
+            if let PostgresError::TooLate { cluster, back_to, .. } = &error {
+                say_too_late(&audit(), cluster, *back_to);
+            }
+            Err(error.into())
+        }
+    }
 }
 
 /// Waits until the deadline of one cluster's trial, or until somebody has settled it; then settles what is left.
@@ -134,6 +156,7 @@ impl Engine {
         }
         let work = (!due.is_empty()).then(|| TrialWork {
             paths: self.paths.clone(),
+            audit: self.audit.clone(),
             clusters: due,
             busy: Arc::clone(&self.trials.busy),
         });

@@ -12,7 +12,8 @@ use crate::config::{Cluster, Manage};
 /// prove. `own`: pgfw's settings.
 ///
 /// # Errors
-/// [`PostgresError::Relative`], [`PostgresError::OtherFile`], [`PostgresError::Overridden`].
+/// [`PostgresError::Relative`], [`PostgresError::OtherFile`], [`PostgresError::LastStart`],
+/// [`PostgresError::Overridden`].
 pub(super) fn check(
     cluster: &Cluster,
     server: &Server,
@@ -23,6 +24,10 @@ pub(super) fn check(
         return Ok(());
     }
     goes_by_these_files(server)?;
+    // The proof looks at no TLS where the server takes no TCP.
+    if cluster.listen_addresses.is_empty() {
+        return Ok(());
+    }
     let others: Vec<String> = conf::overriding(server, &At::of(live), own)
         .into_iter()
         .filter(|(by, value)| keeps_from_tls(&by.name, value, own))
@@ -88,7 +93,7 @@ fn goes_by_these_files(server: &Server) -> Result<(), PostgresError> {
         }
     }
     let Some(running) = server.running() else {
-        return Ok(());
+        return starts_as_it_was_started(server);
     };
     let of_the_server = Sql::connect_to(server, &running).and_then(|sql| {
         let value = |name: &str| sql.column("select pg_catalog.current_setting($1)", &[&name]);
@@ -109,6 +114,24 @@ fn goes_by_these_files(server: &Server) -> Result<(), PostgresError> {
                 setting,
                 runs,
                 says: says.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A server that is down goes at its next start by what is said then, and nobody knows that it is the same: pg_upgradecluster
+/// starts both servers by a pg_hba.conf of its own, and leaves one of them down.
+pub(super) fn starts_as_it_was_started(server: &Server) -> Result<(), PostgresError> {
+    if server.running().is_some() {
+        return Ok(());
+    }
+    for setting in ["hba_file", "ident_file"] {
+        if let Some(says) = server.options.setting(setting) {
+            return Err(PostgresError::LastStart {
+                cluster: server.name.clone(),
+                setting,
+                says: says.to_owned(),
             });
         }
     }

@@ -240,6 +240,15 @@ impl Ask {
     }
 
     fn answer(&self, name: &str) -> Result<std::process::Output, PostgresError> {
+        let with_options = self.answer_with(name, &self.options)?;
+        if with_options.status.success() || self.options == Options::default() {
+            return Ok(with_options);
+        }
+        // What stands in postmaster.opts cannot always be taken apart.
+        self.answer_with(name, &Options::default())
+    }
+
+    fn answer_with(&self, name: &str, options: &Options) -> Result<std::process::Output, PostgresError> {
         let mut config_file = std::ffi::OsString::from("--config-file=");
         config_file.push(&self.config_file);
         self.owner
@@ -249,11 +258,7 @@ impl Ask {
             .args(["-C", name, "-D"])
             .arg(&self.directory)
             .arg(config_file)
-            .args(
-                self.options
-                    .arguments()
-                    .flat_map(|option| ["-c".to_owned(), option]),
-            )
+            .args(options.arguments().flat_map(|option| ["-c".to_owned(), option]))
             .output()
             .map_err(PostgresError::file("cannot run", &self.program))
     }

@@ -42,7 +42,7 @@ impl Override {
     /// What to do about it, as the end of a sentence.
     pub fn remedy(&self) -> String {
         if self.by == COMMAND_LINE {
-            "take it out where the server is started".to_owned()
+            "take it out where the server is started, and start it once without it".to_owned()
         } else if self.by.ends_with("/postgresql.auto.conf") {
             format!("say `alter system reset {}`", self.name)
         } else {

@@ -58,6 +58,15 @@ pub enum PostgresError {
         value: String,
         place: String,
     },
+    #[error(
+        "the server of cluster `{cluster}` is down and was last started with {setting}={says}; whether its next start says so \
+         too cannot be known"
+    )]
+    LastStart {
+        cluster: String,
+        setting: &'static str,
+        says: String,
+    },
     #[error("the server of cluster `{cluster}` goes by {} as its {setting}, and its settings say {}", runs.display(), says.display())]
     OtherFile {
         cluster: String,
@@ -100,7 +109,12 @@ pub enum PostgresError {
     #[error("an apply to cluster `{cluster}` waits for its confirmation until {until}")]
     Waits { cluster: String, until: String },
     #[error("the apply to cluster `{cluster}` was not confirmed until {until}, and is undone")]
-    TooLate { cluster: String, until: String },
+    TooLate {
+        cluster: String,
+        until: String,
+        /// The generation that is in force again.
+        back_to: Option<u32>,
+    },
     #[error(
         "what is rendered for cluster `{cluster}` reaches its server by other hands, and cannot be tried (manage = \"render\")"
     )]
@@ -136,6 +150,7 @@ impl Explain for PostgresError {
             | PostgresError::Overridden { .. }
             | PostgresError::Relative { .. }
             | PostgresError::OtherFile { .. }
+            | PostgresError::LastStart { .. }
             | PostgresError::NoFormer { .. }
             | PostgresError::NothingToKeep { .. }
             | PostgresError::NotGivenBack { .. }
@@ -192,6 +207,9 @@ impl Explain for PostgresError {
             PostgresError::Overridden { .. } => "Do what is said of each, then apply again.".to_owned(),
             PostgresError::Relative { setting, .. } => {
                 format!("Write the whole path of {setting} there, restart the server, then apply again.")
+            }
+            PostgresError::LastStart { cluster, .. } => {
+                format!("Start it as it is to run, then again: pgfw pg apply {cluster} (or release).")
             }
             PostgresError::OtherFile { setting: "config_file", runs, .. } => format!(
                 "Name it in pgfw.toml (data_directory and config_file = \"{}\"), then apply again.",

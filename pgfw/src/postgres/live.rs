@@ -55,7 +55,8 @@ impl Live {
     pub(super) fn of_settings(config_file: &Path, generations: &Generations) -> Result<Live, PostgresError> {
         let conf = generations.current_link().join(CONF);
         let file = fs::canonicalize(config_file).map_err(PostgresError::file("cannot find", config_file))?;
-        let text = fs::read_to_string(&file).map_err(PostgresError::file("cannot read", &file))?;
+        let bytes = fs::read(&file).map_err(PostgresError::file("cannot read", &file))?;
+        let text = String::from_utf8_lossy(&bytes);
         // Not the resolved name: pg_file_settings shows the path as the server was given it.
         let parent = config_file.parent().unwrap_or(Path::new("/"));
         let directory = include_dir(&text).map(|d| parent.join(d));

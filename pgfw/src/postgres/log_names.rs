@@ -72,7 +72,13 @@ fn fits(parts: &[Part], name: &str) -> bool {
             .strip_prefix(text.as_str())
             .is_some_and(|rest| fits(others, rest));
     }
-    let lengths = name.char_indices().take_while(|(_, c)| may_be(*c));
+    // No number of strftime's is longer; without a bound, a long name of digits would be divided among numbers in every way.
+    let longest = if matches!(first, Part::Number) {
+        10
+    } else {
+        usize::MAX
+    };
+    let lengths = name.char_indices().take(longest).take_while(|(_, c)| may_be(*c));
     lengths
         .map(|(at, c)| at + c.len_utf8())
         .any(|end| name.get(end..).is_some_and(|rest| fits(others, rest)))

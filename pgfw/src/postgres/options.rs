@@ -37,8 +37,13 @@ impl Options {
             let mut letters = argument.strip_prefix('-').unwrap_or_default().chars();
             while let Some(letter) = letters.next() {
                 // postmaster.c: the string that getopt(3) gets.
-                if !"BbcCDdfhklNprStvW".contains(letter) || letter == 'l' {
+                if !"BCDNSWcdfhkprt".contains(letter) {
                     match letter {
+                        // pg_upgrade started it, for itself (IsBinaryUpgrade).
+                        'b' => {
+                            options.settings.clear();
+                            return options;
+                        }
                         'i' => options.set("listen_addresses=*"),
                         'l' => options.set("ssl=on"),
                         _ => {}
@@ -120,6 +125,16 @@ mod tests {
             ("/p \"-Fip\" \"7\"\n", "port", Some("7")),
             ("/p \"-h\" \"\"\n", "listen_addresses", Some("")),
             ("/p \"-l\"\n", "ssl", Some("on")),
+            (
+                "/p \"-p\" \"50432\" \"-b\" \"-c\" \"listen_addresses=\"\n",
+                "port",
+                None,
+            ),
+            (
+                "/p \"-p\" \"50432\" \"-b\" \"-c\" \"listen_addresses=\"\n",
+                "listen_addresses",
+                None,
+            ),
             ("/p \"-B\" \"-p\" \"-p\" \"8\"\n", "port", Some("8")),
             (
                 "/p \"--hba-file=/x y/pg_hba.conf\"\n",

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::beforehand::starts_as_it_was_started;
 use super::giving::{Taken, Undo, changed_by_others, mend, tidy};
 use super::kept::Kept;
 use super::sql::Sql;
@@ -94,6 +95,9 @@ pub fn release(cluster: &Cluster, paths: &Paths, leave: Leave) -> Result<Release
         }
         found => found?,
     };
+    if cluster.manage != Manage::Render {
+        starts_as_it_was_started(&server)?;
+    }
     let live = Live::of(&server, &generations)?;
     let taken = Taken::of(&live, leave)?;
     released.left = changed_by_others(&live);

@@ -83,6 +83,7 @@ pub fn settle(paths: &Paths, cluster: &str, verdict: Verdict) -> Result<Settled,
             Err(PostgresError::TooLate {
                 cluster: cluster.to_owned(),
                 until: until.unwrap_or_default(),
+                back_to: generations.current(),
             })
         }
         // One that was to be confirmed cannot have been.

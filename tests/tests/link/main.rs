@@ -9,6 +9,7 @@
 mod adopt;
 mod applies;
 mod audit;
+mod audit_rules;
 mod certificates;
 mod cluster;
 mod connections;

@@ -14,6 +14,17 @@ use crate::host::sock_diag::{self, State};
 use crate::ops::outlook::own_addresses;
 use crate::postgres::Server;
 
+/// The inodes of the sockets that a process holds (proc_pid_fd(5)).
+fn descriptors(pid: i32) -> std::io::Result<BTreeSet<u32>> {
+    let links = fs::read_dir(format!("/proc/{pid}/fd"))?.flatten();
+    let sockets = links.filter_map(|link| {
+        let target = fs::read_link(link.path()).ok()?;
+        let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+        inode.parse().ok()
+    });
+    Ok(sockets.collect())
+}
+
 /// Where a server listens, or would at its next start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listening {
@@ -73,10 +84,14 @@ impl Listening {
                 .push("on which addresses the server listens cannot be known (sock_diag)".to_owned());
             return Ok(None);
         };
+        // Another program of the same user's may listen at that port of another address (Debian's pgbouncer runs as
+        // postgres). Where the process does not let us see its descriptors, port and user have to do.
+        let held = server.owner.act(|| descriptors(running.pid)).ok();
         let is_its = |socket: &&sock_diag::Socket| {
             socket.state == State::Listen
                 && socket.local.port() == running.port
                 && socket.uid == server.owner.uid
+                && held.as_ref().is_none_or(|held| held.contains(&socket.inode))
         };
         let now = Listening {
             addresses: sockets.iter().filter(is_its).map(|s| s.local.ip()).collect(),

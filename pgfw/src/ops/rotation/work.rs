@@ -72,12 +72,14 @@ impl<'a> Rotating<'a> {
         };
         let (store, now) = (store(&reach.config), Now::read().wall());
         let before = store.generations_there(self.authority)?;
-        pki::introduce(&store, &mut self.engine.ledger, self.authority, &request, now)?;
+        // What stands in its place is there, also where a later step failed.
+        let introduced = pki::introduce(&store, &mut self.engine.ledger, self.authority, &request, now);
         for made in store.generations_there(self.authority)? {
             if !before.contains(&made) {
                 self.say(AuthorityChange::Made, made);
             }
         }
+        introduced?;
         // A server that is to trust it looks for it itself; others' lists, which may lack their key, wait for nobody here.
         if let Err(failure) = self.engine.publish_crls(&reach) {
             self.notes.push(failure.to_string());

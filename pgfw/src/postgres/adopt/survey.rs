@@ -189,7 +189,6 @@ pub(super) fn survey(
     Ok(Some(draft))
 }
 
-/// A switch as the command line may have it (bool.c: `parse_bool`).
 /// The section that leads there, as pgfw itself would find it.
 fn cluster(place: &Place) -> Result<Cluster, String> {
     let title = place.title();
