@@ -131,6 +131,18 @@ fn p16_what_is_read_after_pgfws_settings_is_found_as_the_server_finds_it() {
     });
 }
 
+/// Plan and apply refuse in the same words, and nothing is changed.
+fn refused(managed: &Managed, config: &Config, words: &[&str]) {
+    let before = state(managed);
+    let obstacles = planned(managed, config).obstacles;
+    let error = said(managed.apply(config).unwrap_err());
+    assert_eq!(obstacles, [error.as_str()]);
+    for word in words {
+        assert!(error.contains(word), "no {word:?} in {error}");
+    }
+    assert_eq!(state(managed), before);
+}
+
 /// What would keep the server from TLS is refused with file and line, by plan and apply, before anything is changed.
 #[test]
 fn p16_what_would_fail_the_proof_is_named_before_anything_changes() {
@@ -150,12 +162,7 @@ fn p16_what_would_fail_the_proof_is_named_before_anything_changes() {
         .unwrap();
     let place = format!("{} line {line}", data.join("postgresql.conf").display());
     let refused = |managed: &Managed, words: &[&str]| {
-        let obstacles = planned(managed, &config).obstacles;
-        let error = said(managed.apply(&config).unwrap_err());
-        assert_eq!(obstacles, [error.as_str()]);
-        for word in words {
-            assert!(error.contains(word), "no {word:?} in {error}");
-        }
+        refused(managed, &config, words);
         assert_eq!(state(managed), before);
         assert!(
             !managed.scratch.log().contains("SIGHUP"),
@@ -269,16 +276,7 @@ fn p16_other_files_than_the_servers_are_refused() {
     let mut managed = Managed::new(Scratch::stopped());
     let data = managed.scratch.data();
     let config = managed.config("", ALICE);
-    let refused = |managed: &Managed, words: &[&str]| {
-        let before = state(managed);
-        let obstacles = planned(managed, &config).obstacles;
-        let error = said(managed.apply(&config).unwrap_err());
-        assert_eq!(obstacles, [error.as_str()]);
-        for word in words {
-            assert!(error.contains(word), "no {word:?} in {error}");
-        }
-        assert_eq!(state(managed), before);
-    };
+    let refused = |managed: &Managed, words: &[&str]| refused(managed, &config, words);
     // Relative: nobody knows to what.
     let text = fs::read_to_string(data.join("postgresql.conf")).unwrap();
     managed.scratch.configure("hba_file = 'pg_hba.conf'\n");

@@ -93,7 +93,7 @@ fn goes_by_these_files(server: &Server) -> Result<(), PostgresError> {
         }
     }
     let Some(running) = server.running() else {
-        return starts_as_it_was_started(server);
+        return not_by_its_last_start(server);
     };
     let of_the_server = Sql::connect_to(server, &running).and_then(|sql| {
         let value = |name: &str| sql.column("select pg_catalog.current_setting($1)", &[&name]);
@@ -122,10 +122,7 @@ fn goes_by_these_files(server: &Server) -> Result<(), PostgresError> {
 
 /// A server that is down goes at its next start by what is said then, and nobody knows that it is the same: pg_upgradecluster
 /// starts both servers by a pg_hba.conf of its own, and leaves one of them down.
-pub(super) fn starts_as_it_was_started(server: &Server) -> Result<(), PostgresError> {
-    if server.running().is_some() {
-        return Ok(());
-    }
+pub(super) fn not_by_its_last_start(server: &Server) -> Result<(), PostgresError> {
     for setting in ["hba_file", "ident_file"] {
         if let Some(says) = server.options.setting(setting) {
             return Err(PostgresError::LastStart {

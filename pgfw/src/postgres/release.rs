@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::beforehand::starts_as_it_was_started;
+use super::beforehand::not_by_its_last_start;
 use super::giving::{Taken, Undo, changed_by_others, mend, tidy};
 use super::kept::Kept;
 use super::sql::Sql;
@@ -95,8 +95,8 @@ pub fn release(cluster: &Cluster, paths: &Paths, leave: Leave) -> Result<Release
         }
         found => found?,
     };
-    if cluster.manage != Manage::Render {
-        starts_as_it_was_started(&server)?;
+    if cluster.manage != Manage::Render && server.running().is_none() {
+        not_by_its_last_start(&server)?;
     }
     let live = Live::of(&server, &generations)?;
     let taken = Taken::of(&live, leave)?;
